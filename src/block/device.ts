@@ -1,0 +1,68 @@
+import { LiveError } from '../error.js'
+
+/** Bytes at offsets. `size` and every offset and length are bytes. */
+export interface Device {
+  /** what it is called in messages, such as "overlay of sdb1" */
+  readonly name: string
+  readonly size: number
+  /**
+   * Reads exactly `length` bytes.
+   *
+   * @throws OUT_OF_RANGE  the range leaves the device
+   * @throws IO            the medium can't be read
+   */
+  read(offset: number, length: number): Promise<Uint8Array>
+  close(): Promise<void>
+}
+
+/** A Device that can be changed. What was written is on the medium only after `flush`. */
+export interface WritableDevice extends Device {
+  /** @throws OUT_OF_RANGE, NO_SPACE, IO */
+  write(offset: number, bytes: Uint8Array): Promise<void>
+  flush(): Promise<void>
+}
+
+/** A run of bytes that all hold data, or that are all known to be zero. */
+export interface Extent {
+  readonly offset: number
+  readonly length: number
+  readonly kind: 'data' | 'hole'
+}
+
+/** A Device that knows its holes. Extents come in order, touch each other and cover the asked range; a `data` extent may still hold zeros. */
+export interface SparseDevice extends Device {
+  extents(offset: number, length: number): AsyncIterable<Extent>
+}
+
+/** True where the device knows its holes. */
+export const isSparse = (device: Device): device is SparseDevice => 'extents' in device
+
+/** The extents of any device: one data extent where it knows no holes. */
+export async function* extentsOf(device: Device, offset = 0, length = device.size - offset): AsyncIterable<Extent> {
+  if (length === 0) return
+  if (isSparse(device)) yield* device.extents(offset, length)
+  else yield { offset, length, kind: 'data' }
+}
+
+/** Checks a range once, at the seam: every Device calls it first. @throws OUT_OF_RANGE */
+export const checkRange = (device: { readonly name: string; readonly size: number }, offset: number, length: number): void => {
+  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > device.size)
+    throw new LiveError('OUT_OF_RANGE', `${device.name}: bytes ${offset} to ${offset + length} lie outside its ${device.size} bytes`, {
+      device: device.name,
+      offset,
+      length,
+      size: device.size,
+    })
+}
+
+const ZEROS = Buffer.alloc(1 << 20)
+
+/** True where all bytes are zero. */
+export const isZero = (bytes: Uint8Array): boolean => {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  for (let at = 0; at < view.length; at += ZEROS.length) {
+    const part = view.subarray(at, at + ZEROS.length)
+    if (part.compare(ZEROS, 0, part.length) !== 0) return false
+  }
+  return true
+}

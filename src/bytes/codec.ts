@@ -1,0 +1,32 @@
+/** The six compressors of squashfs 4.0, by the names mksquashfs uses. */
+export type CompressorName = 'gzip' | 'lzma' | 'lzo' | 'xz' | 'lz4' | 'zstd'
+
+/**
+ * A compressor with its settings, as the option block behind a squashfs superblock states them (or its defaults).
+ *
+ * @see squashfs-tools, gzip_wrapper.h, xz_wrapper.h, lzo_wrapper.h, lz4_wrapper.h, zstd_wrapper.h
+ */
+export type Compressor =
+  /** level 1 to 9, window 2^8 to 2^15 bytes, strategies as a bit mask (1 default, 2 filtered, 4 huffman_only, 8 run_length_encoded, 16 fixed; 0 means default) */
+  | { readonly name: 'gzip'; readonly level: number; readonly windowBits: number; readonly strategies: number }
+  /** dictionary in bytes; filters as a bit mask (1 x86, 2 powerpc, 4 ia64, 8 arm, 16 armthumb, 32 sparc) tried beside plain LZMA2 */
+  | { readonly name: 'xz'; readonly dictionarySize: number; readonly filters: number }
+  /** algorithm 0 to 4 (lzo1x_1, 1_11, 1_12, 1_15, 999); level 1 to 9 counts for lzo1x_999 only */
+  | { readonly name: 'lzo'; readonly algorithm: number; readonly level: number }
+  | { readonly name: 'lz4'; readonly highCompression: boolean }
+  | { readonly name: 'zstd'; readonly level: number }
+  | { readonly name: 'lzma' }
+
+/** One block as squashfs stores it: compressed, or as it is where compression does not pay. */
+export interface StoredBlock {
+  readonly bytes: Uint8Array
+  readonly compressed: boolean
+}
+
+/** Compresses blocks of at most `blockSize` bytes each, in order, one result a block, on as many cores as it likes. Blocks must not be empty. */
+export type BlockEncoder = (
+  compressor: Compressor,
+  blockSize: number,
+  blocks: AsyncIterable<Uint8Array>,
+  signal?: AbortSignal,
+) => AsyncIterable<StoredBlock>
