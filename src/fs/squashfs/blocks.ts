@@ -1,0 +1,116 @@
+import type { Device } from '../../block/device.js'
+import type { CompressorName } from '../../bytes/codec.js'
+import { corrupt, isLiveError } from '../../error.js'
+import { STORED } from './layout.js'
+
+/** Expands one block; at most `capacity` bytes come back. */
+export type BlockDecoder = (name: CompressorName, input: Uint8Array, capacity: number) => Promise<Uint8Array>
+
+/** Where a block stands in the image and how: bytes `offset` to `offset + size`, expanded `length` bytes. */
+export interface StoredAt {
+  readonly offset: number
+  readonly size: number
+  readonly compressed: boolean
+  readonly length: number
+}
+
+/** Splits a size word. @throws CORRUPT  more bytes than a block has */
+export const parseSizeWord = (
+  word: number,
+  blockSize: number,
+  device: string,
+  offset: number,
+  field: string,
+): { size: number; compressed: boolean } => {
+  const size = word & (STORED - 1)
+  if (size > blockSize || word >= STORED * 2)
+    throw corrupt({ device, offset, field, expected: `at most ${blockSize} bytes`, found: word })
+  return { size, compressed: (word & STORED) === 0 }
+}
+
+/** Reads data and fragment blocks of one image; keeps some of them expanded. */
+export interface BlockReader {
+  /** a block expanded, exactly `at.length` bytes; from the cache where it is there. Not to be changed. */
+  read(at: StoredAt, field: string): Promise<Uint8Array>
+  /** starts reading a block that will be asked for soon */
+  ahead(at: StoredAt, field: string): void
+  /** how many blocks reading ahead pays for: those that decoders can work on at once */
+  readonly depth: number
+}
+
+const CACHE_BYTES = 12 << 20
+
+/**
+ * Opens the data blocks of an image.
+ *
+ * @param depth  blocks to keep in flight when reading in sequence; 0 reads none ahead
+ */
+export const openBlocks = (
+  image: Device,
+  compression: CompressorName,
+  decode: BlockDecoder,
+  depth: number,
+): BlockReader => {
+  const kept = new Map<number, { readonly bytes: Promise<Uint8Array>; readonly length: number }>()
+  let keptBytes = 0
+
+  const fetch = async (at: StoredAt, field: string): Promise<Uint8Array> => {
+    const stored = await image.read(at.offset, at.size)
+    const bad = (found: string, cause?: unknown) =>
+      corrupt(
+        {
+          device: image.name,
+          offset: at.offset,
+          field,
+          expected: `a block of ${at.length} bytes (${at.compressed ? compression : 'as it is'})`,
+          found,
+        },
+        cause,
+      )
+    if (!at.compressed) {
+      if (stored.length !== at.length) throw bad(`${stored.length} bytes`)
+      return stored
+    }
+    let bytes: Uint8Array
+    try {
+      bytes = await decode(compression, stored, at.length)
+    } catch (error) {
+      if (isLiveError(error)) throw error
+      throw bad(`${at.size} bytes that can't be expanded`, error)
+    }
+    if (bytes.length !== at.length) throw bad(`${bytes.length} bytes expanded`)
+    return bytes
+  }
+
+  const get = (at: StoredAt, field: string): Promise<Uint8Array> => {
+    const known = kept.get(at.offset)
+    if (known && known.length === at.length) {
+      kept.delete(at.offset)
+      kept.set(at.offset, known)
+      return known.bytes
+    }
+    const bytes = fetch(at, field)
+    if (known) {
+      keptBytes -= known.length
+      kept.delete(at.offset)
+    }
+    const entry = { bytes, length: at.length }
+    kept.set(at.offset, entry)
+    keptBytes += at.length
+    for (const [key, old] of kept) {
+      if (keptBytes <= CACHE_BYTES || kept.size <= 1) break
+      kept.delete(key)
+      keptBytes -= old.length
+    }
+    // a failure is told to who asked and not kept: the next read tries the medium again
+    bytes.catch(() => {
+      if (kept.get(at.offset) === entry) {
+        kept.delete(at.offset)
+        keptBytes -= at.length
+      }
+    })
+    return bytes
+  }
+
+  return { depth, read: get, ahead: (at, field) => void get(at, field).catch(() => undefined) }
+}

@@ -1,0 +1,256 @@
+import { isZero } from '../../block/device.js'
+import type { BlockEncoder, Compressor, StoredBlock } from '../../bytes/codec.js'
+import { LiveError } from '../../error.js'
+import { STORED } from './layout.js'
+import type { Output } from './output.js'
+import type { DataLayout, Piece } from './pieces.js'
+import type { FileNode } from './tree.js'
+
+/** How each block of a file came into the new image. */
+export const FROM = { hole: 0, verbatim: 1, encoded: 2 } as const
+
+/** What became of a file's data. */
+export interface WrittenFile {
+  readonly startBlock: number
+  /** size words as the inode holds them */
+  readonly words: Uint32Array
+  /** a value of FROM for each block */
+  readonly from: Uint8Array
+  readonly holeBytes: number
+}
+
+/** A written fragment block. */
+export interface WrittenFragment {
+  readonly start: number
+  readonly word: number
+  readonly from: number
+}
+
+export interface WrittenData {
+  readonly files: ReadonlyMap<FileNode, WrittenFile>
+  readonly fragments: readonly WrittenFragment[]
+}
+
+export interface DataSettings {
+  readonly compressor: Compressor
+  readonly blockSize: number
+  readonly encoder: BlockEncoder
+  /** the image keeps data blocks, or fragments, as they are */
+  readonly rawData: boolean
+  readonly rawFragments: boolean
+  /** fresh blocks read side by side */
+  readonly depth: number
+  readonly signal?: AbortSignal | undefined
+  /** expanded bytes laid down so far */
+  readonly onProgress?: ((doneBytes: number) => void) | undefined
+}
+
+type Decision = 'hole' | 'verbatim' | 'encode' | Uint8Array
+type Fresh = Extract<Piece, { kind: 'fresh' | 'ends' }>
+
+const COPY = 1 << 20
+
+/**
+ * Writes the data area. Two walks over the same pieces: one ahead reads the fresh blocks, decides what becomes of each and
+ * feeds the encoder; the other behind it lays everything down in order, untouched blocks as they stand.
+ *
+ * @throws CORRUPT, IO  a block of the source can't be read, NO_SPACE, CANCELLED
+ */
+export const writeData = async (out: Output, layout: DataLayout, settings: DataSettings): Promise<WrittenData> => {
+  const { compressor, blockSize, encoder, signal } = settings
+  const decisions = queue<Decision>()
+  const encoded = encoder(compressor, blockSize, toEncode(layout, settings, decisions), signal)[Symbol.asyncIterator]()
+  let coming = encoded.next()
+  coming.catch(error => decisions.fail(error))
+  const nextEncoded = async (): Promise<StoredBlock> => {
+    const { value, done } = await coming
+    if (done) throw new Error('liveos bug: the encoder gave fewer blocks than it was given')
+    coming = encoded.next()
+    coming.catch(error => decisions.fail(error))
+    return value
+  }
+
+  const files = new Map<FileNode, WrittenFile & { holeBytes: number; startBlock: number }>()
+  for (const [file, { blockCount }] of layout.files)
+    files.set(file, {
+      startBlock: 0,
+      words: new Uint32Array(blockCount),
+      from: new Uint8Array(blockCount),
+      holeBytes: 0,
+    })
+  const fragments: WrittenFragment[] = []
+  let run: { file: FileNode; offset: number; size: number } | undefined
+  let done = 0
+  let current: FileNode | undefined
+
+  const copyRun = async (): Promise<void> => {
+    if (!run) return
+    const { file, offset, size } = run
+    run = undefined
+    for (let at = 0; at < size; at += COPY) {
+      stopIf(signal)
+      await out.append(await file.reuse!.file.readStored(offset + at, Math.min(COPY, size - at)))
+    }
+  }
+  /** Neighbours on the old medium go over in one run. */
+  const copy = async (file: FileNode, offset: number, size: number): Promise<void> => {
+    if (run && run.file === file && run.offset + run.size === offset && run.size < COPY) run.size += size
+    else {
+      await copyRun()
+      run = { file, offset, size }
+    }
+  }
+
+  try {
+    for (const piece of layout.pieces()) {
+      stopIf(signal)
+      if (piece.kind === 'fragment') {
+        await copyRun()
+        fragments.push({
+          start: out.position,
+          word: piece.at.size | (piece.at.compressed ? 0 : STORED),
+          from: FROM.verbatim,
+        })
+        await copy(piece.from, piece.at.offset, piece.at.size)
+        continue
+      }
+      if (piece.kind === 'ends') {
+        await copyRun()
+        const decision = await decisions.take()
+        const block = decision instanceof Uint8Array ? { bytes: decision, compressed: false } : await nextEncoded()
+        fragments.push({ start: out.position, word: wordOf(block), from: FROM.encoded })
+        await out.append(block.bytes)
+        continue
+      }
+      const { file, block } = piece
+      const written = files.get(file)!
+      if (current !== file) {
+        await copyRun()
+        current = file
+        written.startBlock = out.position
+      }
+      const decision: Decision = piece.kind === 'fresh' ? await decisions.take() : piece.kind
+      if (decision === 'hole') written.holeBytes += piece.length
+      else if (decision === 'verbatim') {
+        const at = file.reuse!.file.stored(block)!
+        written.words[block] = at.size | (at.compressed ? 0 : STORED)
+        written.from[block] = FROM.verbatim
+        await copy(file, at.offset, at.size)
+      } else {
+        const stored = decision === 'encode' ? await nextEncoded() : { bytes: decision, compressed: false }
+        await copyRun()
+        written.words[block] = wordOf(stored)
+        written.from[block] = FROM.encoded
+        await out.append(stored.bytes)
+      }
+      done += piece.length
+      settings.onProgress?.(done)
+    }
+    await copyRun()
+    await out.drain()
+  } finally {
+    // ends the walk ahead and the encoder's own work, also after a failure here
+    decisions.fail(new LiveError('CANCELLED', 'stopped'))
+    await encoded.return?.().catch(() => undefined)
+  }
+  return { files, fragments }
+}
+
+const wordOf = ({ bytes, compressed }: StoredBlock): number => bytes.length | (compressed ? 0 : STORED)
+
+/** @throws CANCELLED */
+const stopIf = (signal: AbortSignal | undefined): void => {
+  if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped before the new image was complete')
+}
+
+/** The walk ahead: reads fresh blocks, `depth` of them side by side, and hands on those that want encoding. */
+async function* toEncode(
+  layout: DataLayout,
+  settings: DataSettings,
+  decisions: Queue<Decision>,
+): AsyncGenerator<Uint8Array> {
+  const { signal, rawData, rawFragments } = settings
+  const window: { readonly piece: Fresh; readonly bytes: Promise<Uint8Array> }[] = []
+  const decide = async function* (): AsyncGenerator<Uint8Array> {
+    const { piece, bytes: reading } = window.shift()!
+    const bytes = await reading
+    if (piece.kind === 'fresh' && isZero(bytes)) decisions.put('hole')
+    else if (piece.kind === 'fresh' && (await isUnchanged(piece, bytes))) decisions.put('verbatim')
+    else if (piece.kind === 'fresh' ? rawData : rawFragments) decisions.put(bytes)
+    else {
+      decisions.put('encode')
+      yield bytes
+    }
+  }
+  try {
+    for (const piece of layout.pieces()) {
+      if (piece.kind !== 'fresh' && piece.kind !== 'ends') continue
+      stopIf(signal)
+      const bytes = readFresh(piece)
+      bytes.catch(() => undefined)
+      window.push({ piece, bytes })
+      if (window.length >= settings.depth) yield* decide()
+    }
+    while (window.length > 0) yield* decide()
+  } catch (error) {
+    decisions.fail(error)
+    throw error
+  }
+}
+
+const readFresh = async (piece: Fresh): Promise<Uint8Array> => {
+  if (piece.kind === 'fresh') {
+    const { file, length } = piece
+    return file.content.read(piece.start, length)
+  }
+  const bytes = new Uint8Array(piece.length)
+  for (const { file, start, length, offset } of piece.ends) bytes.set(await file.content.read(start, length), offset)
+  return bytes
+}
+
+/** A touched block that came out as it was keeps its old form; an old block that can't be read is simply no match. */
+const isUnchanged = async (
+  { file, block, length }: Extract<Piece, { kind: 'fresh' }>,
+  bytes: Uint8Array,
+): Promise<boolean> => {
+  const old = file.reuse?.file
+  if (!old || block >= old.blockCount || old.lengthOf(block) !== length || !old.stored(block)) return false
+  try {
+    return Buffer.compare(await old.readBlock(block), bytes) === 0
+  } catch {
+    return false
+  }
+}
+
+interface Queue<T> {
+  put(value: T): void
+  take(): Promise<T>
+  /** every later `take` beyond what is queued fails so */
+  fail(error: unknown): void
+}
+
+const queue = <T>(): Queue<T> => {
+  const values: T[] = []
+  let waiting: { resolve(value: T): void; reject(error: unknown): void } | undefined
+  let failure: { readonly error: unknown } | undefined
+  return {
+    put(value) {
+      if (waiting) {
+        waiting.resolve(value)
+        waiting = undefined
+      } else values.push(value)
+    },
+    take() {
+      if (values.length > 0) return Promise.resolve(values.shift()!)
+      if (failure) return Promise.reject(failure.error)
+      return new Promise((resolve, reject) => {
+        waiting = { resolve, reject }
+      })
+    },
+    fail(error) {
+      failure ??= { error }
+      waiting?.reject(failure.error)
+      waiting = undefined
+    },
+  }
+}

@@ -1,0 +1,115 @@
+import { checkRange, type Extent, type SparseDevice } from '../../block/device.js'
+import type { BlockReader, StoredAt } from './blocks.js'
+
+/** A regular file in a squashfs, with what a writer needs to take its blocks over as they are. */
+export interface SquashFile extends SparseDevice {
+  readonly blockSize: number
+  /** whole blocks and a last short one; a tail that stands in a fragment is not counted */
+  readonly blockCount: number
+  /** bytes in the fragment, 0 where there is none */
+  readonly tailSize: number
+  /** the fragment that holds the tail, and the tail's first byte in it */
+  readonly tail: { readonly fragment: number; readonly offset: number } | undefined
+  /** where a block stands; undefined for a hole. Blocks that are no holes stand one behind the other. */
+  stored(block: number): StoredAt | undefined
+  /** bytes of a block when expanded */
+  lengthOf(block: number): number
+  /** a block expanded. Not to be changed. @throws CORRUPT, IO */
+  readBlock(block: number): Promise<Uint8Array>
+  /** a block's bytes as they stand in the image, and as many as fit behind it up to `maxSize` bytes. @throws IO */
+  readStored(offset: number, size: number): Promise<Uint8Array>
+}
+
+/** What a file is made from; the reader has checked all of it. */
+export interface SquashFileParts {
+  readonly name: string
+  readonly size: number
+  readonly blockSize: number
+  readonly sizes: Uint32Array
+  readonly compressed: Uint8Array
+  readonly startBlock: number
+  readonly tail: { readonly fragment: number; readonly offset: number; readonly at: StoredAt } | undefined
+  readonly blocks: BlockReader
+  readStored(offset: number, size: number): Promise<Uint8Array>
+}
+
+/** Makes the Device of a file. Reading in sequence keeps `blocks.depth` blocks in flight. */
+export const squashFile = (parts: SquashFileParts): SquashFile => {
+  const { name, size, blockSize, sizes, compressed, blocks, tail } = parts
+  const blockCount = sizes.length
+  const offsets = new Float64Array(blockCount + 1)
+  offsets[0] = parts.startBlock
+  for (let n = 0; n < blockCount; n++) offsets[n + 1] = offsets[n]! + sizes[n]!
+  const tailStart = blockCount * blockSize
+  let expected = -1
+
+  const lengthOf = (block: number): number => Math.min(blockSize, size - block * blockSize)
+  const stored = (block: number): StoredAt | undefined =>
+    sizes[block] === 0
+      ? undefined
+      : { offset: offsets[block]!, size: sizes[block]!, compressed: compressed[block] === 1, length: lengthOf(block) }
+  const label = (block: number): string => `block ${block} of ${name}`
+  const readBlock = async (block: number): Promise<Uint8Array> => {
+    const at = stored(block)
+    return at ? blocks.read(at, label(block)) : new Uint8Array(lengthOf(block))
+  }
+  const readTail = async (): Promise<Uint8Array> => {
+    const fragment = await blocks.read(tail!.at, `fragment ${tail!.fragment}`)
+    return fragment.subarray(tail!.offset, tail!.offset + size - tailStart)
+  }
+  /** Runs of holes and data between two blocks. */
+  const isHole = (block: number): boolean => block < blockCount && sizes[block] === 0
+
+  return {
+    name,
+    size,
+    blockSize,
+    blockCount,
+    tailSize: tail ? size - tailStart : 0,
+    tail: tail && { fragment: tail.fragment, offset: tail.offset },
+    stored,
+    lengthOf,
+    readBlock,
+    readStored: parts.readStored,
+    async read(offset, length) {
+      checkRange(this, offset, length)
+      if (length === 0) return new Uint8Array(0)
+      const first = Math.floor(offset / blockSize)
+      const last = Math.floor((offset + length - 1) / blockSize)
+      const sequential = first === expected || first === expected - 1
+      expected = last + 1
+      // all blocks of this read, and in a sequence the ones behind it, are expanded side by side
+      const ahead = sequential ? last + blocks.depth : last
+      for (let n = first + 1; n <= Math.min(ahead, blockCount - 1) && n <= first + Math.max(blocks.depth, 1); n++) {
+        const at = stored(n)
+        if (at) blocks.ahead(at, label(n))
+      }
+      const bytes = new Uint8Array(length)
+      for (let n = first; n <= last; n++) {
+        const from = n * blockSize
+        if (isHole(n)) continue
+        const block = n < blockCount ? await readBlock(n) : await readTail()
+        const next = stored(n + blocks.depth)
+        if (next && n + blocks.depth <= ahead && n + blocks.depth < blockCount)
+          blocks.ahead(next, label(n + blocks.depth))
+        const start = Math.max(offset, from)
+        const end = Math.min(offset + length, from + block.length)
+        bytes.set(block.subarray(start - from, end - from), start - offset)
+      }
+      return bytes
+    },
+    async *extents(offset, length): AsyncIterable<Extent> {
+      checkRange(this, offset, length)
+      const end = offset + length
+      for (let at = offset; at < end; ) {
+        let block = Math.floor(at / blockSize)
+        const hole = isHole(block)
+        while (block * blockSize < end && isHole(block) === hole) block++
+        const stop = Math.min(end, block * blockSize)
+        yield { offset: at, length: stop - at, kind: hole ? 'hole' : 'data' }
+        at = stop
+      }
+    },
+    async close() {},
+  }
+}

@@ -1,0 +1,123 @@
+import { readdir, readFile, readlink, realpath, stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { findTool, runTool } from './process.js'
+
+/** The mounted filesystem that a path is on. */
+export interface Medium {
+  readonly mountPoint: string
+  /** vfat, ext4 … as the kernel calls it */
+  readonly type: string
+  /** the device it is mounted from, where that is one */
+  readonly source: string | undefined
+  readonly readOnly: boolean
+  readonly label: string | undefined
+  readonly uuid: string | undefined
+}
+
+/** A line of mountinfo. */
+export interface Mount {
+  readonly device: string
+  readonly root: string
+  readonly mountPoint: string
+  readonly type: string
+  readonly source: string
+  readonly readOnly: boolean
+}
+
+/** Undoes the octal escapes of mountinfo (`\040` is a space). */
+const unescape = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+
+/** Reads the text of /proc/self/mountinfo. @see linux Documentation/filesystems/proc.rst, section 3.5 */
+export const parseMounts = (text: string): readonly Mount[] =>
+  text
+    .split('\n')
+    .filter(line => line.includes(' - '))
+    .map(line => {
+      const [before = '', after = ''] = line.split(' - ')
+      const fields = before.split(' ')
+      const [type = '', source = '', superOptions = ''] = after.split(' ')
+      const options = `${fields[5] ?? ''},${superOptions}`.split(',')
+      return {
+        device: fields[2] ?? '',
+        root: unescape(fields[3] ?? ''),
+        mountPoint: unescape(fields[4] ?? ''),
+        type,
+        source: unescape(source),
+        readOnly: options.includes('ro'),
+      }
+    })
+
+/** Mounts of this computer; none where it has no /proc. */
+export const readMounts = async (): Promise<readonly Mount[]> => {
+  try {
+    return parseMounts(await readFile('/proc/self/mountinfo', 'utf8'))
+  } catch {
+    return []
+  }
+}
+
+/** major:minor of a device number as stat gives it. @see glibc gnu_dev_major, gnu_dev_minor */
+export const deviceNumber = (dev: number): string => {
+  const wide = BigInt(dev)
+  const major = ((wide >> 8n) & 0xfffn) | ((wide >> 32n) & 0xfffff000n)
+  const minor = (wide & 0xffn) | ((wide >> 12n) & 0xffffff00n)
+  return `${major}:${minor}`
+}
+
+/** The innermost mount that holds a path. */
+export const mountOf = async (path: string): Promise<Mount | undefined> => {
+  const full = await realpath(resolve(path))
+  const device = deviceNumber((await stat(full)).dev)
+  const holds = ({ mountPoint }: Mount) =>
+    mountPoint === '/' || full === mountPoint || full.startsWith(`${mountPoint}/`)
+  const mounts = (await readMounts()).filter(holds)
+  // btrfs and overlay give files another device number than their mount: then the path alone decides
+  const same = mounts.filter(mount => mount.device === device)
+  return (same.length > 0 ? same : mounts).reduce<Mount | undefined>(
+    (best, mount) => (!best || mount.mountPoint.length >= best.mountPoint.length ? mount : best),
+    undefined,
+  )
+}
+
+/** udev writes bytes that don't suit a file name as \x20. */
+const unescapeUdev = (name: string): string =>
+  name.replace(/\\x([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+
+const nameUnder = async (folder: string, device: string): Promise<string | undefined> => {
+  try {
+    for (const name of await readdir(folder)) {
+      if (resolve(folder, await readlink(join(folder, name))) === device) return unescapeUdev(name)
+    }
+  } catch {}
+  return undefined
+}
+
+/** Label and UUID of a block device: udev's links, which anyone may read, or lsblk where there are none. */
+export const identityOf = async (source: string): Promise<{ label: string | undefined; uuid: string | undefined }> => {
+  const device = await realpath(source).catch(() => source)
+  const [label, uuid] = await Promise.all([
+    nameUnder('/dev/disk/by-label', device),
+    nameUnder('/dev/disk/by-uuid', device),
+  ])
+  if (uuid || !(await findTool('lsblk'))) return { label, uuid }
+  const { code, stdout } = await runTool('lsblk', ['--json', '--nodeps', '--output', 'LABEL,UUID', '--', device])
+  if (code !== 0) return { label, uuid }
+  try {
+    const [found] =
+      (JSON.parse(stdout) as { blockdevices?: { label?: string | null; uuid?: string | null }[] }).blockdevices ?? []
+    return { label: found?.label ?? label, uuid: found?.uuid ?? undefined }
+  } catch {
+    return { label, uuid }
+  }
+}
+
+/** The filesystem that a path is on. */
+export const mediumOf = async (path: string): Promise<Medium> => {
+  const mount = await mountOf(path)
+  if (!mount)
+    return { mountPoint: '/', type: 'unknown', source: undefined, readOnly: false, label: undefined, uuid: undefined }
+  const source = mount.source.startsWith('/dev/') ? mount.source : undefined
+  const identity = source ? await identityOf(source) : { label: undefined, uuid: undefined }
+  return { mountPoint: mount.mountPoint, type: mount.type, source, readOnly: mount.readOnly, ...identity }
+}

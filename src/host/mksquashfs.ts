@@ -1,0 +1,69 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Device } from '../block/device.js'
+import { openFile } from '../block/file.js'
+import type { CompressorName } from '../bytes/codec.js'
+import { findTool, runTool, startFed } from './process.js'
+
+/** The mksquashfs of this computer. */
+export interface Mksquashfs {
+  readonly version: string
+  readonly compressors: readonly string[]
+  /**
+   * Starts it with a tar as input and a temporary image as output; `finish` gives that image, `dispose` removes it.
+   *
+   * @throws IO  it failed
+   */
+  start(
+    args: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<{
+    write(bytes: Uint8Array): Promise<void>
+    finish(): Promise<Device>
+    dispose(): Promise<void>
+  }>
+}
+
+/** The mksquashfs that is installed, if it is one that reads a tar (4.5 and later). */
+export const findMksquashfs = async (): Promise<Mksquashfs | undefined> => {
+  if (!(await findTool('mksquashfs'))) return undefined
+  const version = /mksquashfs version ([\d.]+)/.exec((await runTool('mksquashfs', ['-version'])).stdout)?.[1] ?? '0'
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  if (major < 4 || (major === 4 && minor < 5)) return undefined
+  const help = await runTool('mksquashfs', ['-help'])
+  const listed = /Compressors available[^\n]*\n([\s\S]*)/.exec(help.stdout + help.stderr)?.[1] ?? ''
+  const compressors = ['gzip', 'lzo', 'lz4', 'xz', 'zstd', 'lzma'].filter(name =>
+    new RegExp(`^\\s+${name}\\b`, 'm').test(listed),
+  )
+  return { version, compressors, start: startMksquashfs }
+}
+
+/** True where this mksquashfs has the compressor. */
+export const hasCompressor = (tool: Mksquashfs, name: CompressorName): boolean => tool.compressors.includes(name)
+
+const startMksquashfs: Mksquashfs['start'] = async (args, signal) => {
+  const folder = await mkdtemp(join(tmpdir(), 'liveos-encode-'))
+  const path = join(folder, 'blocks.squashfs')
+  const remove = () => rm(folder, { recursive: true, force: true })
+  let image: Device | undefined
+  try {
+    const child = await startFed('mksquashfs', ['-', path, ...args], signal)
+    return {
+      write: child.write,
+      async finish() {
+        await child.finish()
+        image = await openFile(path, { name: 'mksquashfs output' })
+        return image
+      },
+      async dispose() {
+        child.kill()
+        await image?.close()
+        await remove()
+      },
+    }
+  } catch (error) {
+    await remove()
+    throw error
+  }
+}
