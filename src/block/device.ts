@@ -6,12 +6,16 @@ export interface Device {
   readonly name: string
   readonly size: number
   /**
-   * Reads exactly `length` bytes.
+   * Reads exactly `length` bytes. They are the caller's own: nobody changes them later, and changing them changes nothing here.
    *
    * @throws OUT_OF_RANGE  the range leaves the device
    * @throws IO            the medium can't be read
    */
   read(offset: number, length: number): Promise<Uint8Array>
+  /**
+   * Closes what this device opened itself, such as its file. A device laid over others (linear, slice, snapshot, cache)
+   * leaves those open: several devices may share one, so who opened it closes it.
+   */
   close(): Promise<void>
 }
 
@@ -45,14 +49,28 @@ export async function* extentsOf(device: Device, offset = 0, length = device.siz
 }
 
 /** Checks a range once, at the seam: every Device calls it first. @throws OUT_OF_RANGE */
-export const checkRange = (device: { readonly name: string; readonly size: number }, offset: number, length: number): void => {
-  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0 || offset + length > device.size)
-    throw new LiveError('OUT_OF_RANGE', `${device.name}: bytes ${offset} to ${offset + length} lie outside its ${device.size} bytes`, {
-      device: device.name,
-      offset,
-      length,
-      size: device.size,
-    })
+export const checkRange = (
+  device: { readonly name: string; readonly size: number },
+  offset: number,
+  length: number,
+): void => {
+  if (
+    !Number.isSafeInteger(offset) ||
+    !Number.isSafeInteger(length) ||
+    offset < 0 ||
+    length < 0 ||
+    offset + length > device.size
+  )
+    throw new LiveError(
+      'OUT_OF_RANGE',
+      `${device.name}: bytes ${offset} to ${offset + length} lie outside its ${device.size} bytes`,
+      {
+        device: device.name,
+        offset,
+        length,
+        size: device.size,
+      },
+    )
 }
 
 const ZEROS = Buffer.alloc(1 << 20)

@@ -30,3 +30,24 @@ export type BlockEncoder = (
   blocks: AsyncIterable<Uint8Array>,
   signal?: AbortSignal,
 ) => AsyncIterable<StoredBlock>
+
+/** A block that its codec refuses: damaged, or larger than allowed. It knows no place; who read the block adds one and throws CORRUPT. */
+export class CodecError extends Error {
+  override readonly name = 'CodecError'
+}
+
+/** One compressor at work. Every call is synchronous, and bounded in time and memory by its arguments. */
+export interface Codec<C extends Compressor = Compressor> {
+  /**
+   * Decompresses one whole block into the start of `output`, never past its end, and gives the length. `input` is not empty.
+   * Either may lie in a SharedArrayBuffer.
+   *
+   * @throws CodecError  the block is damaged, or does not fit
+   */
+  decode(input: Uint8Array, output: Uint8Array): number
+  /** Compresses one block; undefined where the result would not be smaller. Left out where this process can't compress. */
+  encode?(settings: C, input: Uint8Array, blockSize: number): Uint8Array | undefined
+}
+
+/** The settings of one compressor. */
+export type SettingsOf<N extends CompressorName> = Extract<Compressor, { name: N }>

@@ -55,8 +55,8 @@ export interface Folder {
   /** the names of this folder are on the medium when it returns */
   sync(): Promise<void>
   freeBytes(): Promise<number>
-  /** gives `to` the owner, mode and extended attributes of `from`; tells in words what could not be kept */
-  copyAttributes(from: string, to: string): Promise<readonly string[]>
+  /** gives `to` the owner, mode and extended attributes of the file at `fromPath`; tells in words what could not be kept */
+  copyAttributes(fromPath: string, to: string): Promise<readonly string[]>
   /** true where files can be made here */
   isWritable(): Promise<boolean>
 }
@@ -131,7 +131,7 @@ export const openFolder = async (path: string): Promise<Folder> => {
       const { bavail, bsize } = await during(`looking at ${path}`, () => statfs(path))
       return bavail * bsize
     },
-    copyAttributes: (from, to) => copyAttributes(at(from), at(to)),
+    copyAttributes: (fromPath, to) => copyAttributes(fromPath, at(to)),
     async isWritable() {
       try {
         await access(path, constants.W_OK)

@@ -77,7 +77,8 @@ const countNodes = (node: SquashNode, seen = new Set<SquashNode>()): { bytes: nu
   return { bytes }
 }
 
-const packing = (flags: number): 'never' | 'small' | 'always' =>
+/** Which file ends go into fragments, by the flags of an image. */
+export const packing = (flags: number): 'never' | 'small' | 'always' =>
   flags & FLAG.noFragments ? 'never' : flags & FLAG.alwaysFragments ? 'always' : 'small'
 
 /**

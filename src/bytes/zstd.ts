@@ -1,0 +1,192 @@
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import zlib from 'node:zlib'
+import { assert } from '../error.js'
+import { type Codec, CodecError, type SettingsOf } from './codec.js'
+import { missingPackage } from './missing.js'
+
+const MAGIC = 0xfd2fb528
+/** What every decoder must support (RFC 8878, 3.1.1.1.2); squashfs windows are at most 1 MiB. */
+const MAX_WINDOW_SIZE = 2 ** 23
+
+/** What a frame says of itself; sizes in bytes. */
+interface Frame {
+  readonly windowSize: number
+  readonly contentSize: number | undefined
+}
+
+const damaged = (what: string): CodecError => new CodecError(`zstd: ${what}`)
+
+/**
+ * Parses one frame and walks its blocks to the end: node:zlib gives back a truncated frame's first part as if it were whole.
+ *
+ * @throws CodecError  it isn't one whole frame and nothing else
+ * @see RFC 8878, 3.1.1
+ */
+export const parseZstdFrame = (input: Uint8Array): Frame => {
+  const view = new DataView(input.buffer, input.byteOffset, input.length)
+  const need = (at: number, length: number): void => {
+    if (at + length > input.length) throw damaged('the frame ends too early')
+  }
+  need(0, 6)
+  if (view.getUint32(0, true) !== MAGIC) throw damaged('not a frame')
+  const descriptor = input[4]!
+  const singleSegment = (descriptor & 0x20) !== 0
+  let at = 5
+  let windowSize = 0
+  if (!singleSegment) {
+    const base = 2 ** (10 + (input[at]! >> 3))
+    windowSize = base + (base / 8) * (input[at]! & 7)
+    at++
+  }
+  at += [0, 1, 2, 4][descriptor & 3]!
+  const sizeBytes = [singleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6]!
+  need(at, sizeBytes)
+  let contentSize: number | undefined
+  if (sizeBytes === 1) contentSize = view.getUint8(at)
+  else if (sizeBytes === 2) contentSize = view.getUint16(at, true) + 256
+  else if (sizeBytes === 4) contentSize = view.getUint32(at, true)
+  else if (sizeBytes === 8) contentSize = Number(view.getBigUint64(at, true))
+  if (singleSegment) windowSize = contentSize!
+  at += sizeBytes
+  for (let last = false; !last; ) {
+    need(at, 3)
+    const header = input[at]! | (input[at + 1]! << 8) | (input[at + 2]! << 16)
+    last = (header & 1) !== 0
+    const runLength = ((header >> 1) & 3) === 1
+    at += 3 + (runLength ? 1 : header >> 3)
+  }
+  at += (descriptor & 4) !== 0 ? 4 : 0
+  if (at > input.length) throw damaged('the frame ends too early')
+  if (at < input.length) throw damaged(`${input.length - at} bytes behind the frame`)
+  return { windowSize, contentSize }
+}
+
+/** @throws CodecError  the frame is damaged, too large for `output`, or needs too much memory */
+const checkFrame = (input: Uint8Array, output: Uint8Array): Frame => {
+  const frame = parseZstdFrame(input)
+  if ((frame.contentSize ?? 0) > output.length)
+    throw damaged(`the block has ${frame.contentSize} bytes, more than ${output.length}`)
+  if (frame.windowSize > Math.max(MAX_WINDOW_SIZE, output.length))
+    throw damaged(`the window has ${frame.windowSize} bytes, more than ${MAX_WINDOW_SIZE}`)
+  return frame
+}
+
+const checkLength = (frame: Frame, length: number): number => {
+  if (frame.contentSize !== undefined && length !== frame.contentSize)
+    throw damaged(`the block has ${length} bytes, its frame says ${frame.contentSize}`)
+  return length
+}
+
+/** node:zlib's zstd, which its types for Node 20 don't know. */
+interface NodeZstd {
+  zstdDecompressSync(input: Uint8Array, options: object): Buffer
+  zstdCompressSync(input: Uint8Array, options: object): Buffer
+  readonly constants: { readonly ZSTD_c_compressionLevel: number }
+}
+
+const nodeCodec = (node: NodeZstd): Codec<SettingsOf<'zstd'>> => ({
+  decode: (input, output) => {
+    const frame = checkFrame(input, output)
+    try {
+      const bytes = node.zstdDecompressSync(input, {
+        chunkSize: Math.max(64, output.length + 1),
+        maxOutputLength: output.length,
+      })
+      output.set(bytes)
+      return checkLength(frame, bytes.length)
+    } catch (error) {
+      if (error instanceof CodecError) throw error
+      throw new CodecError(`zstd: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    }
+  },
+  encode: ({ level }, input) => {
+    // Only the sync call knows the size beforehand and writes it: the window is then the block itself, never more.
+    const params = { [node.constants.ZSTD_c_compressionLevel]: level }
+    const bytes = node.zstdCompressSync(input, { params, chunkSize: Math.max(64, input.length) })
+    assert(parseZstdFrame(bytes).contentSize === input.length, 'node:zlib wrote a zstd frame without its size')
+    return bytes.length < input.length ? bytes : undefined
+  },
+})
+
+/** The C functions in the package's module; pointers and sizes are bytes in its memory, sizes may be error codes. */
+interface ZstdModule {
+  HEAPU8: Uint8Array
+  _malloc(size: number): number
+  _ZSTD_isError(code: number): number
+  _ZSTD_compressBound(size: number): number
+  _ZSTD_createDCtx(): number
+  _ZSTD_createCCtx(): number
+  _ZSTD_decompress_usingDict(...args: [number, number, number, number, number, number, number]): number
+  _ZSTD_compress_usingDict(...args: [number, number, number, number, number, number, number, number]): number
+}
+
+/** The package's own wrappers allocate what a frame claims, and take a damaged header for 4 GiB: its functions are called directly. */
+const wasmCodec = (module: ZstdModule): Codec<SettingsOf<'zstd'>> => {
+  const area = { source: 0, sourceSize: 0, target: 0, targetSize: 0 }
+  /** Areas for one block each way, kept between calls; they grow to the largest block seen, and the smaller ones are not given back. */
+  const place = (source: Uint8Array, targetSize: number): void => {
+    if (source.length > area.sourceSize) {
+      area.source = module._malloc(source.length)
+      area.sourceSize = area.source === 0 ? 0 : source.length
+    }
+    if (targetSize > area.targetSize) {
+      area.target = module._malloc(targetSize)
+      area.targetSize = area.target === 0 ? 0 : targetSize
+    }
+    assert(area.source !== 0 && area.target !== 0, 'no memory for a zstd block')
+    module.HEAPU8.set(source, area.source)
+  }
+  let decoder = 0
+  let encoder = 0
+  return {
+    decode: (input, output) => {
+      const frame = checkFrame(input, output)
+      decoder ||= module._ZSTD_createDCtx()
+      place(input, Math.max(1, output.length))
+      const { source, target } = area
+      const length = module._ZSTD_decompress_usingDict(decoder, target, output.length, source, input.length, 0, 0)
+      if (module._ZSTD_isError(length)) throw damaged('the block is damaged or too large')
+      output.set(module.HEAPU8.subarray(target, target + length))
+      return checkLength(frame, length)
+    },
+    encode: ({ level }, input) => {
+      encoder ||= module._ZSTD_createCCtx()
+      const bound = module._ZSTD_compressBound(input.length)
+      place(input, bound)
+      const { source, target } = area
+      const length = module._ZSTD_compress_usingDict(encoder, target, bound, source, input.length, 0, 0, level)
+      assert(!module._ZSTD_isError(length), `zstd could not compress ${input.length} bytes at level ${level}`)
+      return length < input.length ? module.HEAPU8.slice(target, target + length) : undefined
+    },
+  }
+}
+
+let loading: Promise<ZstdModule> | undefined
+
+const loadWasm = async (): Promise<ZstdModule> => {
+  try {
+    const require = createRequire(import.meta.url)
+    const main = require.resolve('@bokuweb/zstd-wasm')
+    const { Module } = require(join(dirname(main), 'module.js')) as { Module: Partial<ZstdModule> }
+    // A second init() puts a new memory under the one module of the package, and every pointer of ours would dangle.
+    if (!Module.HEAPU8) await (require(main) as { init(): Promise<void> }).init()
+    return Module as ZstdModule
+  } catch (error) {
+    throw missingPackage('zstd', '@bokuweb/zstd-wasm', error)
+  }
+}
+
+const theWasm = (): Promise<ZstdModule> => {
+  loading ??= loadWasm()
+  return loading
+}
+
+/**
+ * Zstandard: node:zlib where this Node has it (22.15 and later), otherwise WebAssembly, half as fast. One frame a block, and
+ * the frame's window never above the block's size.
+ *
+ * @throws UNSUPPORTED  the package can't be loaded
+ */
+export const loadZstd = async ({ wasm = false } = {}): Promise<Codec<SettingsOf<'zstd'>>> =>
+  'zstdDecompressSync' in zlib && !wasm ? nodeCodec(zlib as unknown as NodeZstd) : wasmCodec(await theWasm())

@@ -1,0 +1,98 @@
+import type { Device } from '../block/device.js'
+import { type FileDevice, openFile } from '../block/file.js'
+import { snapshot } from '../block/snapshot/snapshot.js'
+import { readStore, type Store } from '../block/snapshot/store.js'
+import { type CodecPool, openPool } from '../bytes/pool.js'
+import { LiveError, unsupported } from '../error.js'
+import { detectFs, type FsType } from '../fs/detect.js'
+import type { SquashFile } from '../fs/squashfs/file.js'
+import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
+import { closeAll } from '../host/folder.js'
+import type { Target, TargetFile } from './target.js'
+
+/** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
+export interface Base {
+  readonly file: FileDevice
+  /** undefined for an uncompressed base */
+  readonly squashfs: { readonly fs: Squashfs; readonly path: string; readonly file: SquashFile } | undefined
+  /** the root filesystem's bytes */
+  readonly origin: Device
+}
+
+/** Everything between a stick's files and the root filesystem as the booted system sees it. */
+export interface Stack {
+  readonly target: Target
+  readonly base: Base
+  readonly overlay: { readonly file: FileDevice; readonly store: Store } | undefined
+  /** the root filesystem with the overlay's changes; the origin where there is no overlay */
+  readonly root: Device
+  readonly pool: CodecPool
+  close(): Promise<void>
+}
+
+const ROOTS = ['/LiveOS/rootfs.img', '/LiveOS/ext3fs.img']
+
+/**
+ * Opens a base image by what it is, whatever its name.
+ *
+ * @throws UNSUPPORTED  a flat squashfs, EROFS; CORRUPT, IO
+ */
+export const openBase = async (file: FileDevice, pool?: CodecPool): Promise<Base> => {
+  const type = await detectFs(file)
+  if (type === 'erofs') throw unsupported('EROFS', file.path)
+  if (type !== 'squashfs') return { file, squashfs: undefined, origin: file }
+  const decoder = pool && { decode: pool.decode, depth: Math.max(2, pool.threads * 3) }
+  const fs = await openSquashfs(file, decoder ? { decoder } : {})
+  for (const path of ROOTS) {
+    try {
+      const image = await fs.open(path)
+      return { file, squashfs: { fs, path, file: image }, origin: image }
+    } catch (error) {
+      if (!(error instanceof LiveError) || error.code !== 'NOT_FOUND') throw error
+    }
+  }
+  const names = (await fs.list('/')).map(entry => entry.name)
+  if (names.includes('usr') || names.includes('ostree')) throw unsupported('flat squashfs', file.path)
+  throw new LiveError('NOT_FOUND', `${file.path} holds neither ${ROOTS.join(' nor ')}`, { path: file.path })
+}
+
+/** What an unreadable overlay needs, for the sentence that refuses it. */
+const overlayRefusal = (path: string): LiveError =>
+  new LiveError(
+    'CORRUPT',
+    `${path}: the kernel has marked this overlay invalid (byte 4 is 0), so it can't be merged as it is. 'liveos reset' empties it and loses its changes; keep a copy of the file if you want them back`,
+    { device: path, offset: 4, field: 'valid', expected: 1, found: 0 },
+  )
+
+/**
+ * Opens the root filesystem of a target as a boot would put it together.
+ *
+ * @throws CORRUPT  base or overlay damaged, or the overlay belongs to another base; UNSUPPORTED, NOT_FOUND, IO
+ */
+export const openStack = async (target: Target, { threads }: { readonly threads?: number } = {}): Promise<Stack> => {
+  const pool = openPool(threads === undefined ? {} : { threads })
+  const open: Device[] = []
+  const close = async (): Promise<void> => {
+    await pool.close()
+    await closeAll(open)
+  }
+  const opened = async (file: TargetFile): Promise<FileDevice> => {
+    const device = await openFile(file.path)
+    open.push(device)
+    return device
+  }
+  try {
+    if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
+    const base = await openBase(await opened(target.base), pool)
+    if (!target.overlay) return { target, base, overlay: undefined, root: base.origin, pool, close }
+    const file = await opened(target.overlay)
+    const type = await detectFs(file).catch((): FsType | undefined => undefined)
+    if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path)
+    const store = await readStore(file, { originSize: base.origin.size })
+    if (store.state === 'invalid') throw overlayRefusal(file.path)
+    return { target, base, overlay: { file, store }, root: await snapshot(base.origin, file, { store }), pool, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}

@@ -1,0 +1,88 @@
+import { LiveError } from '../error.js'
+import type { FileFacts } from '../host/folder.js'
+import { attachedLoop, readLoops } from '../host/loops.js'
+import { mountOf } from '../host/medium.js'
+import { RUNNING, type Target, type TargetFile } from '../liveos/target.js'
+
+/** A file as it was when a plan was made; plain JSON. */
+export interface FileIdentity {
+  readonly path: string
+  readonly size: number
+  readonly device: number
+  readonly inode: number
+  /** milliseconds since 1970 */
+  readonly modified: number
+}
+
+/** The identity of a target's file. */
+export const identityOf = ({ path, facts: { size, device, inode, modified } }: TargetFile): FileIdentity => ({
+  path,
+  size,
+  device,
+  inode,
+  modified,
+})
+
+const same = (then: FileIdentity, now: FileFacts): boolean =>
+  now.size === then.size && now.device === then.device && now.inode === then.inode && now.modified === then.modified
+
+/** @throws REFUSED  a file is not the one that the plan was made for */
+export const checkUnchanged = async (
+  files: readonly { readonly file: TargetFile; readonly planned: FileIdentity }[],
+): Promise<void> => {
+  for (const { file, planned } of files) {
+    const now = await file.folder.facts(file.name)
+    if (!now || !same(planned, now))
+      throw new LiveError('REFUSED', `${planned.path} has changed since the plan was made: plan again`, {
+        path: planned.path,
+      })
+  }
+}
+
+/**
+ * Refuses a stick that carries the running system, and files that a loop device holds open.
+ *
+ * @throws REFUSED
+ */
+export const checkNotInUse = async (target: Target): Promise<void> => {
+  const mount = await mountOf(target.base.path)
+  for (const path of RUNNING) {
+    const running = await mountOf(path).catch(() => undefined)
+    if (mount && running && running.mountPoint === path && running.device === mount.device)
+      throw new LiveError(
+        'REFUSED',
+        `${target.name} carries the system that is running now: start another system to change it`,
+        { path: target.name, running: path },
+      )
+  }
+  const loops = await readLoops()
+  for (const [what, file] of [
+    ['overlay', target.overlay],
+    ['base image', target.base],
+  ] as const) {
+    if (!file) continue
+    const loop = await attachedLoop(file.path, loops)
+    if (loop)
+      throw new LiveError(
+        'REFUSED',
+        `the ${what} ${file.path} is attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
+        { path: file.path, loop: loop.name },
+      )
+  }
+}
+
+/** @throws READ_ONLY  the stick is mounted read-only, or files can't be made there */
+export const checkWritable = async (target: Target): Promise<void> => {
+  const { readOnly, mountPoint } = target.medium
+  if (readOnly)
+    throw new LiveError(
+      'READ_ONLY',
+      `${mountPoint} is mounted read-only: 'mount -o remount,rw ${mountPoint}' as root makes it writable`,
+      { path: mountPoint },
+    )
+  for (const file of [target.base, target.overlay])
+    if (file && !(await file.folder.isWritable()))
+      throw new LiveError('READ_ONLY', `you may not write in ${file.folder.path}: run this as its owner or as root`, {
+        path: file.folder.path,
+      })
+}

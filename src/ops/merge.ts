@@ -1,0 +1,241 @@
+import { basename, dirname, resolve } from 'node:path'
+import { copyData } from '../block/copy.js'
+import { LiveError } from '../error.js'
+import { writeSquashfs } from '../fs/squashfs/writer.js'
+import { type Folder, openFolder } from '../host/folder.js'
+import { chooseEncoder } from '../liveos/encoder.js'
+import type { Finding } from '../liveos/finding.js'
+import { openStack, type Stack } from '../liveos/stack.js'
+import type { Target } from '../liveos/target.js'
+import { checkImage, type ImageCheck } from './check-image.js'
+import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
+import {
+  type BlockCounts,
+  describeCompressor,
+  estimateSeconds,
+  planImage,
+  rootFindings,
+  type Transcode,
+} from './image-plan.js'
+import { type Progress, progressing, type Report } from './progress.js'
+import { compareAll } from './refresh-run.js'
+
+export interface MergeOptions extends Transcode {
+  /** file to be written; must not be there */
+  readonly output: string
+  readonly format?: 'raw' | 'squashfs' | undefined
+  /** read it back and compare; true if left out */
+  readonly verify?: boolean | undefined
+}
+
+/** What a merge will write. Sizes are bytes. */
+export interface MergePlan {
+  readonly verb: 'merge'
+  readonly target: string
+  readonly base: FileIdentity
+  readonly overlay: FileIdentity | null
+  readonly options: MergeOptions
+  readonly output: string
+  readonly format: 'raw' | 'squashfs'
+  readonly compression: string | null
+  readonly blocks: BlockCounts | null
+  readonly sizeAtMost: number
+  readonly freeBytes: number
+  readonly estimatedSeconds: number
+  readonly findings: readonly Finding[]
+}
+
+export interface MergeOutcome {
+  readonly verb: 'merge'
+  readonly output: string
+  readonly size: number
+  readonly blocks: { readonly holes: number; readonly verbatim: number; readonly encoded: number } | null
+  readonly verified:
+    | (ImageCheck & { readonly readBack: 'medium' | 'page cache' })
+    | { readonly bytes: number; readonly readBack: 'medium' | 'page cache' }
+    | null
+  readonly findings: readonly Finding[]
+}
+
+const outputFolder = async (output: string): Promise<{ folder: Folder; name: string }> => {
+  const path = resolve(output)
+  const folder = await openFolder(dirname(path))
+  return { folder, name: basename(path) }
+}
+
+/** @throws NOT_FOUND, USAGE, REFUSED  the output is there already, NO_SPACE, UNSUPPORTED, CORRUPT */
+export const planMerge = async (target: Target, options: MergeOptions): Promise<MergePlan> => {
+  const format = options.format ?? 'raw'
+  if (
+    format === 'raw' &&
+    (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined)
+  )
+    throw new LiveError('USAGE', '--comp, --block-size and --level go with --format squashfs')
+  const { folder, name } = await outputFolder(options.output)
+  if (await folder.facts(name))
+    throw new LiveError('REFUSED', `${options.output} is there already: choose another name, or remove it first`, {
+      path: options.output,
+    })
+  const stack = await openStack(target)
+  try {
+    const image = format === 'squashfs' ? await planImage(stack, options) : undefined
+    if (image) await chooseEncoder(image.settings.compressor, stack.pool)
+    const sizeAtMost = image ? image.sizeAtMost : await rawSize(stack, folder)
+    const freeBytes = await folder.freeBytes()
+    const fileBytes = image ? sizeAtMost : stack.root.size
+    if (fileBytes > folder.traits.maxFileSize)
+      throw new LiveError(
+        'NO_SPACE',
+        `${options.output} may take ${fileBytes} bytes, and that filesystem holds files of at most ${folder.traits.maxFileSize}: write it to another one`,
+        { neededBytes: fileBytes },
+      )
+    if (sizeAtMost > freeBytes)
+      throw new LiveError(
+        'NO_SPACE',
+        `${options.output} may take ${sizeAtMost} bytes, and there are ${freeBytes} free: write it to another place`,
+        { neededBytes: sizeAtMost, freeBytes },
+      )
+    return {
+      verb: 'merge',
+      target: target.name,
+      base: identityOf(target.base),
+      overlay: target.overlay ? identityOf(target.overlay) : null,
+      options,
+      output: resolve(options.output),
+      format,
+      compression: image ? describeCompressor(image.settings.compressor, image.settings.blockSize) : null,
+      blocks: image?.blocks ?? null,
+      sizeAtMost,
+      freeBytes,
+      estimatedSeconds: estimateSeconds(image?.blocks.touchedBytes ?? 0, image?.settings.compressor.name, sizeAtMost),
+      findings: await rootFindings(stack),
+    }
+  } finally {
+    await stack.close()
+  }
+}
+
+/** Bytes that a raw image may take: on a filesystem without holes all of it. */
+const rawSize = async (stack: Stack, folder: Folder): Promise<number> => {
+  const { size } = stack.root
+  if (!folder.traits.holes) return size
+  const { squashfs, file } = stack.base
+  let data = 0
+  if (squashfs)
+    for await (const extent of squashfs.file.extents(0, size)) data += extent.kind === 'data' ? extent.length : 0
+  else data = file.allocated
+  return Math.min(size, data + (stack.overlay?.store.exceptions.count ?? 0) * (stack.overlay?.store.chunkSize ?? 0))
+}
+
+/**
+ * Runs a merge: output written, flushed with its name, read back. A run that fails or is stopped leaves no file.
+ *
+ * @throws REFUSED, NO_SPACE, IO, CORRUPT, CANCELLED
+ */
+export async function* runMerge(
+  target: Target,
+  plan: MergePlan,
+  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+): AsyncGenerator<Progress, MergeOutcome> {
+  return yield* progressing(async report => {
+    await checkUnchanged([
+      { file: target.base, planned: plan.base },
+      ...(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []),
+    ])
+    const { folder, name } = await outputFolder(plan.output)
+    const stack = await openStack(target)
+    try {
+      const findings = await rootFindings(stack)
+      const made =
+        plan.format === 'raw'
+          ? await mergeRaw(stack, folder, name, plan, report, signal)
+          : await mergeSquashfs(stack, folder, name, plan, report, signal)
+      return { verb: 'merge' as const, output: plan.output, ...made, findings }
+    } finally {
+      await stack.close()
+    }
+  })
+}
+
+type Made = Pick<MergeOutcome, 'size' | 'blocks' | 'verified'>
+
+/** Makes a file and removes it again where its making fails. */
+const making = async <T>(
+  folder: Folder,
+  name: string,
+  make: (file: Awaited<ReturnType<Folder['create']>>) => Promise<T>,
+): Promise<T> => {
+  const file = await folder.create(name)
+  try {
+    const made = await make(file)
+    await file.flush()
+    await file.close()
+    await folder.sync()
+    return made
+  } catch (error) {
+    await file.close().catch(() => undefined)
+    await folder.unlink(name)
+    throw error
+  }
+}
+
+const mergeRaw = async (
+  stack: Stack,
+  folder: Folder,
+  name: string,
+  plan: MergePlan,
+  report: Report,
+  signal: AbortSignal | undefined,
+): Promise<Made> => {
+  const { size } = stack.root
+  await making(folder, name, async file => {
+    await file.truncate(size)
+    await copyData(stack.root, file, {
+      signal,
+      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
+    })
+    report({ phase: 'flush', doneBytes: 0, totalBytes: 0 })
+  })
+  if (plan.options.verify === false) return { size, blocks: null, verified: null }
+  const back = await folder.openReadBack(name)
+  try {
+    await compareAll(stack.root, back, report, signal)
+    return { size, blocks: null, verified: { bytes: size, readBack: back.from } }
+  } finally {
+    await back.close()
+  }
+}
+
+const mergeSquashfs = async (
+  stack: Stack,
+  folder: Folder,
+  name: string,
+  plan: MergePlan,
+  report: Report,
+  signal: AbortSignal | undefined,
+): Promise<Made> => {
+  const image = await planImage(stack, plan.options)
+  const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
+  const decoder = { decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) }
+  const written = await making(folder, name, file =>
+    writeSquashfs(file, image.root, image.settings, {
+      encoder: encoder.encode,
+      depth: decoder.depth,
+      signal,
+      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
+    }),
+  )
+  const blocks = { holes: written.holeBlocks, verbatim: written.verbatimBlocks, encoded: written.encodedBlocks }
+  if (plan.options.verify === false) return { size: written.size, blocks, verified: null }
+  const back = await folder.openReadBack(name)
+  try {
+    const check = await checkImage(back, image.root, written, {
+      decoder,
+      signal,
+      onProgress: (doneBytes, totalBytes) => report({ phase: 'verify', doneBytes, totalBytes }),
+    })
+    return { size: written.size, blocks, verified: { ...check, readBack: back.from } }
+  } finally {
+    await back.close()
+  }
+}

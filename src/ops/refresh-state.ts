@@ -1,0 +1,195 @@
+import { createHash } from 'node:crypto'
+import type { Device } from '../block/device.js'
+import { LiveError } from '../error.js'
+import type { Folder } from '../host/folder.js'
+import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX } from '../liveos/target.js'
+
+/*
+ * The state file of a refresh, beside the base image. First sector: the step, JSON filled up with blanks, rewritten in place
+ * (one sector, so a cut leaves the old step or the new one). From byte 512 on: what stays the same, JSON; written and
+ * flushed before anything else happens, so a state file that can't be read means that nothing had happened yet.
+ */
+
+/**
+ * - `writing` the new image is being written beside the old one, or the old one copied to the stage: the stick is as it was
+ * - `rewriting` the verified copy in the stage is the only base; the new image is being written on the stick
+ * - `swapping` the new image is complete and verified; names are being changed
+ * - `resetting` the new image has its name; overlay and leftovers are being cleared
+ */
+export type RefreshStep = 'writing' | 'rewriting' | 'swapping' | 'resetting'
+
+/** An image told by its size and a hash over its first page, which no two images share. */
+export interface ImageMark {
+  readonly size: number
+  /** SHA-256 over the first 4 KiB, hex */
+  readonly head: string
+}
+
+export interface RefreshState {
+  readonly step: RefreshStep
+  /** known from `swapping` on */
+  readonly fresh: ImageMark | null
+  readonly old: ImageMark
+  readonly keepOld: boolean
+  /** folder and name of the staged copy */
+  readonly stage: { readonly folder: string; readonly name: string } | null
+}
+
+const SECTOR = 512
+const VERSION = 1
+
+/** The mark of an image. */
+export const markOf = async (image: Device): Promise<ImageMark> => ({
+  size: image.size,
+  head: createHash('sha256')
+    .update(await image.read(0, Math.min(4096, image.size)))
+    .digest('hex'),
+})
+
+/** The mark of a file; undefined where there is none. */
+export const markOfName = async (folder: Folder, name: string): Promise<ImageMark | undefined> => {
+  if ((await folder.facts(name))?.kind !== 'file') return undefined
+  const file = await folder.open(name)
+  try {
+    return await markOf(file)
+  } finally {
+    await file.close()
+  }
+}
+
+/** True where two marks are of the same image. */
+export const isSameImage = (a: ImageMark | null | undefined, b: ImageMark | null | undefined): boolean =>
+  !!a && !!b && a.size === b.size && a.head === b.head
+
+const sectorOf = ({ step, fresh }: Pick<RefreshState, 'step' | 'fresh'>): Uint8Array => {
+  const text = JSON.stringify({ liveos: 'refresh', version: VERSION, step, fresh })
+  return Buffer.from(text.padEnd(SECTOR - 1) + '\n')
+}
+
+/** Makes the state file. It and its name are on the medium when this returns. @throws NO_SPACE, IO */
+export const createState = async (folder: Folder, base: string, state: RefreshState): Promise<void> => {
+  const file = await folder.create(base + STATE_SUFFIX)
+  try {
+    const { old, keepOld, stage } = state
+    await file.write(SECTOR, Buffer.from(`${JSON.stringify({ old, keepOld, stage })}\n`))
+    await file.flush()
+    await file.write(0, sectorOf(state))
+    await file.flush()
+  } finally {
+    await file.close()
+  }
+  await folder.sync()
+}
+
+/** Records the next step; on the medium when this returns. */
+export const recordStep = async (
+  folder: Folder,
+  base: string,
+  step: RefreshStep,
+  fresh: ImageMark | null,
+): Promise<void> => {
+  const file = await folder.openWritable(base + STATE_SUFFIX)
+  try {
+    await file.write(0, sectorOf({ step, fresh }))
+    await file.flush()
+  } finally {
+    await file.close()
+  }
+}
+
+const isMark = (value: unknown): value is ImageMark =>
+  typeof value === 'object' &&
+  value !== null &&
+  'size' in value &&
+  typeof value.size === 'number' &&
+  'head' in value &&
+  typeof value.head === 'string'
+
+/**
+ * Reads the state file of a base; undefined where there is none, 'unreadable' where a cut came before it was complete.
+ *
+ * @throws UNSUPPORTED  a newer liveos left it
+ */
+export const readState = async (folder: Folder, base: string): Promise<RefreshState | 'unreadable' | undefined> => {
+  if (!(await folder.facts(base + STATE_SUFFIX))) return undefined
+  const file = await folder.open(base + STATE_SUFFIX)
+  let text: string
+  try {
+    text = Buffer.from(await file.read(0, Math.min(file.size, 65536))).toString()
+  } finally {
+    await file.close()
+  }
+  let first: { version?: unknown; step?: unknown; fresh?: unknown }
+  let rest: { old?: unknown; keepOld?: unknown; stage?: unknown }
+  try {
+    first = JSON.parse(text.slice(0, SECTOR))
+    rest = JSON.parse(text.slice(SECTOR))
+  } catch {
+    return 'unreadable'
+  }
+  if (first.version !== VERSION)
+    throw new LiveError(
+      'UNSUPPORTED',
+      `${base}${STATE_SUFFIX} was left by another version of liveos (${String(first.version)}): finish with that one`,
+      { feature: 'state file of another version' },
+    )
+  const { step, fresh } = first
+  const { old, keepOld, stage } = rest
+  if (
+    (step !== 'writing' && step !== 'rewriting' && step !== 'swapping' && step !== 'resetting') ||
+    !isMark(old) ||
+    (fresh !== null && !isMark(fresh))
+  )
+    return 'unreadable'
+  const staged = stage as { folder?: unknown; name?: unknown } | null
+  if (staged !== null && (typeof staged?.folder !== 'string' || typeof staged.name !== 'string')) return 'unreadable'
+  return { step, fresh, old, keepOld: keepOld === true, stage: staged as RefreshState['stage'] }
+}
+
+/** Takes the state file away: the refresh is over. */
+export const removeState = async (folder: Folder, base: string): Promise<void> => {
+  if (await folder.facts(base + STATE_SUFFIX)) await folder.unlink(base + STATE_SUFFIX)
+  await folder.sync()
+}
+
+const PAGE = 65536
+
+/**
+ * Removes a file that a refresh left. On FAT a cut in the middle of a rename can leave two names on one cluster chain, and
+ * removing one of them would free the clusters of the other: there it is removed only where its first bytes differ from
+ * those of every file it might share them with, as two names on one chain begin with the same cluster.
+ *
+ * @throws REFUSED  it could be the same chain
+ */
+export const removeLeftover = async (
+  folder: Folder,
+  base: string,
+  suffix: typeof NEW_SUFFIX | typeof OLD_SUFFIX,
+): Promise<void> => {
+  const name = base + suffix
+  const facts = await folder.facts(name)
+  if (!facts) return
+  if (!folder.traits.atomicRename && facts.size > 0) {
+    const bytes = await firstBytes(folder, name)
+    for (const other of [base, base + OLD_SUFFIX, base + NEW_SUFFIX]) {
+      if (other === name || !(await folder.facts(other))) continue
+      if (Buffer.compare(bytes, await firstBytes(folder, other)) === 0)
+        throw new LiveError(
+          'REFUSED',
+          `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.vfat -a' on its partition, mount it and run this again`,
+          { name, other },
+        )
+    }
+  }
+  await folder.unlink(name)
+  await folder.sync()
+}
+
+const firstBytes = async (folder: Folder, name: string): Promise<Uint8Array> => {
+  const file = await folder.open(name)
+  try {
+    return await file.read(0, Math.min(PAGE, file.size))
+  } finally {
+    await file.close()
+  }
+}

@@ -1,0 +1,138 @@
+import { isZero } from '../block/device.js'
+import { openFile } from '../block/file.js'
+import { SECTOR } from '../block/snapshot/layout.js'
+import { readStore } from '../block/snapshot/store.js'
+import { LiveError } from '../error.js'
+import type { Folder } from '../host/folder.js'
+import { RESET_SUFFIX, type Target, type TargetFile } from '../liveos/target.js'
+import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import { type Progress, progressing } from './progress.js'
+
+/** Bytes that dracut clears when it is told to reset an overlay. @see dracut 70dmsquash-live, rd.overlay.reset */
+export const RESET_BYTES = 65536
+
+export interface ResetPlan {
+  readonly verb: 'reset'
+  readonly target: string
+  readonly overlay: FileIdentity
+  /** exceptions that will be gone; null where they can't be counted */
+  readonly exceptionsLost: number | null
+  readonly steps: readonly string[]
+}
+
+export interface ResetOutcome {
+  readonly verb: 'reset'
+  readonly overlay: string
+  /** bytes cleared at the front of the overlay */
+  readonly clearedBytes: number
+  readonly readBack: 'medium' | 'page cache'
+}
+
+/** The overlay of a target that a verb can't do without. @throws NOT_FOUND, UNSUPPORTED */
+export const overlayOf = (target: Target): TargetFile => {
+  if (target.overlay) return target.overlay
+  throw new LiveError(
+    'NOT_FOUND',
+    `${target.name} has no persistent overlay${target.expectedOverlay ? ` (a boot looks for ${target.expectedOverlay})` : ''}`,
+    { path: target.name },
+  )
+}
+
+/** @throws NOT_FOUND, REFUSED  in use, READ_ONLY */
+export const planReset = async (target: Target): Promise<ResetPlan> => {
+  const overlay = overlayOf(target)
+  await checkNotInUse(target)
+  await checkWritable(target)
+  const file = await openFile(overlay.path)
+  try {
+    const exceptionsLost = await readStore(file).then(
+      store => store.exceptions.count,
+      () => null,
+    )
+    return {
+      verb: 'reset',
+      target: target.name,
+      overlay: identityOf(overlay),
+      exceptionsLost,
+      steps: [
+        `save the first ${RESET_BYTES} bytes of ${overlay.name} as ${overlay.name}${RESET_SUFFIX}`,
+        'clear its first sector, by which the kernel knows an overlay, and flush',
+        `clear the rest of the first ${RESET_BYTES} bytes, flush and read back`,
+        'remove the saved bytes',
+      ],
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+/** @throws REFUSED  the overlay has changed since it was planned, or is in use; IO, NO_SPACE */
+export async function* runReset(target: Target, plan: ResetPlan): AsyncGenerator<Progress, ResetOutcome> {
+  const overlay = overlayOf(target)
+  return yield* progressing(async report => {
+    await checkUnchanged([{ file: overlay, planned: plan.overlay }])
+    await checkNotInUse(target)
+    const size = Math.min(RESET_BYTES, plan.overlay.size)
+    report({ phase: 'reset', doneBytes: 0, totalBytes: size })
+    const readBack = await clearOverlay(overlay.folder, overlay.name)
+    report({ phase: 'reset', doneBytes: size, totalBytes: size })
+    return { verb: 'reset', overlay: overlay.path, clearedBytes: size, readBack }
+  })
+}
+
+/**
+ * Empties an overlay. Ordered steps and the state after each:
+ *
+ * 1. the first 64 KiB saved beside it, flushed, name flushed: the overlay as it was
+ * 2. first sector cleared, flushed: a new overlay, as the kernel looks at nothing else when the magic is 0
+ * 3. the rest cleared, flushed, read back: a new overlay
+ * 4. the saved bytes removed
+ *
+ * A cut between 1 and 4 leaves the saved bytes; a second run starts again at 2 and takes them away.
+ *
+ * @throws IO  what was read back is not zero
+ */
+export const clearOverlay = async (folder: Folder, name: string): Promise<'medium' | 'page cache'> => {
+  const saved = name + RESET_SUFFIX
+  const overlay = await folder.openWritable(name)
+  try {
+    const size = Math.min(RESET_BYTES, overlay.size)
+    const page = await overlay.read(0, size)
+    // saved bytes of a run that was cut are kept as they are: the overlay may be cleared in part by now
+    if (!(await folder.facts(saved))) await savePage(folder, saved, page)
+    await overlay.write(0, new Uint8Array(Math.min(SECTOR, size)))
+    await overlay.flush()
+    await overlay.write(0, new Uint8Array(size))
+    await overlay.flush()
+  } finally {
+    await overlay.close()
+  }
+  const back = await folder.openReadBack(name)
+  try {
+    if (!isZero(await back.read(0, Math.min(RESET_BYTES, back.size))))
+      throw new LiveError(
+        'IO',
+        `${name} was cleared, but other bytes were read back: the stick does not keep what is written to it`,
+        { name },
+      )
+    return back.from
+  } finally {
+    await back.close()
+    await folder.unlink(saved)
+    await folder.sync()
+  }
+}
+
+const savePage = async (folder: Folder, saved: string, page: Uint8Array): Promise<void> => {
+  const copy = await folder.create(saved)
+  try {
+    await copy.write(0, page)
+    await copy.flush()
+  } catch (error) {
+    await copy.close()
+    await folder.unlink(saved)
+    throw error
+  }
+  await copy.close()
+  await folder.sync()
+}

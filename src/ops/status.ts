@@ -1,0 +1,347 @@
+import type { Device } from '../block/device.js'
+import { type FileDevice, openFile } from '../block/file.js'
+import { SECTOR } from '../block/snapshot/layout.js'
+import { statusLine } from '../block/snapshot/status.js'
+import { readStore, type Store } from '../block/snapshot/store.js'
+import { isLiveError } from '../error.js'
+import { detectFs } from '../fs/detect.js'
+import { readExt4Superblock } from '../fs/ext4/superblock.js'
+import { attachedLoop } from '../host/loops.js'
+import type { Finding } from '../liveos/finding.js'
+import { type Base, openBase } from '../liveos/stack.js'
+import {
+  findTarget,
+  RESET_SUFFIX,
+  STATE_SUFFIX,
+  type Target,
+  type TargetFile,
+  type TargetInput,
+} from '../liveos/target.js'
+
+/**
+ * - `new` all zero, the kernel has not used it yet · `ok` in use · `full` no further exception fits
+ * - `invalid` the kernel gave it up · `damaged` can't be read right · `none` there is no overlay file
+ */
+export type OverlayState = 'new' | 'ok' | 'full' | 'invalid' | 'damaged' | 'none'
+
+/** The overlay in numbers. Sectors are 512 bytes and counted as `dmsetup status` does. */
+export interface OverlayStatus {
+  readonly kind: 'dm-snapshot' | 'OverlayFS directory' | 'unknown' | 'none'
+  readonly state: OverlayState
+  readonly path: string | null
+  /** bytes of the file */
+  readonly size: number | null
+  readonly chunkSectors: number | null
+  readonly allocatedSectors: number | null
+  readonly totalSectors: number | null
+  readonly metadataSectors: number | null
+  readonly exceptions: number | null
+  /** allocated of total, 0 to 100, one decimal */
+  readonly percent: number | null
+  /** what can still be written before it overflows */
+  readonly left: {
+    readonly bytes: number
+    /** room in the store */
+    readonly storeBytes: number
+    /** where the file has holes: free space of the stick that fills them; null where it has none */
+    readonly stickBytes: number | null
+    readonly limitedBy: 'store' | 'stick'
+  } | null
+  /** the line that `dmsetup status` would print; null where the kernel would not activate it */
+  readonly dmsetup: string | null
+}
+
+export interface BaseStatus {
+  readonly path: string
+  /** bytes of the file */
+  readonly size: number
+  readonly kind: 'squashfs' | 'raw'
+  /** such as xz; null where it is not compressed */
+  readonly compressor: string | null
+  readonly blockSize: number | null
+  /** bytes of the root filesystem */
+  readonly rootSize: number
+  readonly rootType: string | null
+  readonly rootLabel: string | null
+}
+
+/** What `liveos status` tells. */
+export interface Status {
+  readonly target: string
+  readonly liveDir: string | null
+  readonly medium: {
+    readonly type: string
+    readonly mountPoint: string
+    readonly label: string | null
+    readonly uuid: string | null
+    readonly readOnly: boolean
+    readonly freeBytes: number
+  }
+  readonly overlay: OverlayStatus
+  readonly base: BaseStatus | null
+  readonly home: { readonly path: string; readonly size: number; readonly type: string | null } | null
+  /** worst of the findings: ok, or 80 % full, or 95 % full and anything that loses work */
+  readonly level: 'ok' | 'warning' | 'critical'
+  readonly findings: readonly Finding[]
+}
+
+export interface StatusInput extends TargetInput {
+  /** percent from which an overlay is worth a warning, and from which it is critical; 80 and 95 if left out */
+  readonly warnAt?: number | undefined
+  readonly criticalAt?: number | undefined
+}
+
+const NO_OVERLAY: OverlayStatus = {
+  kind: 'none',
+  state: 'none',
+  path: null,
+  size: null,
+  chunkSectors: null,
+  allocatedSectors: null,
+  totalSectors: null,
+  metadataSectors: null,
+  exceptions: null,
+  percent: null,
+  left: null,
+  dmsetup: null,
+}
+
+const GROWING = 'a refresh gives the space back: liveos refresh'
+
+/**
+ * Looks at a stick's overlay, base and home. Reads files only, so it works on a stick in use.
+ *
+ * @throws NOT_FOUND, USAGE  only where there is no target; damage is told as findings
+ */
+export const readStatus = async (input: StatusInput): Promise<Status> => {
+  const target = await findTarget(input)
+  const findings: Finding[] = []
+  const open: FileDevice[] = []
+  try {
+    const base = await baseStatus(target, findings, open)
+    const overlay = await overlayStatus(target, base?.rootSize, findings, open, input)
+    await leftovers(target, findings)
+    const level = findings.some(f => f.severity === 'error')
+      ? 'critical'
+      : findings.some(f => f.severity === 'warning')
+        ? 'warning'
+        : 'ok'
+    const { type, mountPoint, label, uuid, readOnly } = target.medium
+    return {
+      target: target.name,
+      liveDir: target.stick?.liveDir ?? null,
+      medium: {
+        type,
+        mountPoint,
+        label: label ?? null,
+        uuid: uuid ?? null,
+        readOnly,
+        freeBytes: await target.base.folder.freeBytes(),
+      },
+      overlay,
+      base,
+      home: target.home ? await homeStatus(target.home, open) : null,
+      level,
+      findings,
+    }
+  } finally {
+    for (const device of open) await device.close()
+  }
+}
+
+const opened = async (file: TargetFile, open: FileDevice[]): Promise<FileDevice> => {
+  const device = await openFile(file.path)
+  open.push(device)
+  return device
+}
+
+const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+const baseStatus = async (target: Target, findings: Finding[], open: FileDevice[]): Promise<BaseStatus | null> => {
+  const { path, facts } = target.base
+  let base: Base
+  try {
+    base = await openBase(await opened(target.base, open))
+  } catch (error) {
+    const unsupported = isLiveError(error) && error.code === 'UNSUPPORTED'
+    findings.push({
+      code: unsupported ? 'BASE_UNSUPPORTED' : 'BASE_DAMAGED',
+      severity: unsupported ? 'warning' : 'error',
+      where: path,
+      message: describe(error),
+      ...(unsupported ? {} : { remedy: 'copy the base image to the stick again from where it came' }),
+    })
+    return null
+  }
+  const rootType = await detectFs(base.origin).catch(() => undefined)
+  let rootLabel: string | null = null
+  if (rootType === 'ext4') {
+    try {
+      rootLabel = (await readExt4Superblock(base.origin)).label
+    } catch (error) {
+      findings.push({ code: 'ROOT_DAMAGED', severity: 'error', where: path, message: describe(error) })
+    }
+  }
+  const squashfs = base.squashfs?.fs
+  return {
+    path,
+    size: facts.size,
+    kind: squashfs ? 'squashfs' : 'raw',
+    compressor: squashfs?.compressor.name ?? null,
+    blockSize: squashfs?.superblock.block_size ?? null,
+    rootSize: base.origin.size,
+    rootType: rootType ?? null,
+    rootLabel,
+  }
+}
+
+const overlayStatus = async (
+  target: Target,
+  originSize: number | undefined,
+  findings: Finding[],
+  open: FileDevice[],
+  input: StatusInput,
+): Promise<OverlayStatus> => {
+  if (target.overlayDirectory) {
+    findings.push({
+      code: 'OVERLAY_UNSUPPORTED',
+      severity: 'note',
+      where: target.overlayDirectory,
+      message: 'this is an OverlayFS directory: it fills the stick, not a file of its own',
+    })
+    return { ...NO_OVERLAY, kind: 'OverlayFS directory', state: 'ok', path: target.overlayDirectory }
+  }
+  if (!target.overlay) return NO_OVERLAY
+  const { path, facts } = target.overlay
+  if (target.overlayFoundBy === 'only one' && target.expectedOverlay)
+    findings.push({
+      code: 'OVERLAY_NAME',
+      severity: 'note',
+      where: path,
+      message: `a boot of this stick looks for ${target.expectedOverlay} by its label and UUID`,
+      remedy: 'on a copy of a stick this means nothing; on the stick itself rename the overlay',
+    })
+  const file = await opened(target.overlay, open)
+  const damaged = (message: string): OverlayStatus => {
+    findings.push({
+      code: 'OVERLAY_DAMAGED',
+      severity: 'error',
+      where: path,
+      message,
+      remedy: 'keep a copy of the overlay file; liveos reset empties it, which loses its changes',
+    })
+    return { ...NO_OVERLAY, kind: 'dm-snapshot', state: 'damaged', path, size: facts.size }
+  }
+  let store: Store
+  try {
+    const type = await detectFs(file)
+    if (type) {
+      findings.push({
+        code: 'OVERLAY_UNSUPPORTED',
+        severity: 'note',
+        where: path,
+        message: `this overlay is a ${type} filesystem, not a dm-snapshot store`,
+      })
+      return { ...NO_OVERLAY, kind: 'unknown', state: 'ok', path, size: facts.size }
+    }
+    store = await readStore(file, { originSize })
+  } catch (error) {
+    return damaged(describe(error))
+  }
+  if (store.truncated)
+    return damaged(`${path} was cut off: its last metadata area is full and the next one lies past its end`)
+  const state: OverlayState = store.state === 'invalid' ? 'invalid' : store.full ? 'full' : store.state
+  const percent = Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10
+  judge(path, state, percent, findings, input)
+  const left = await roomLeft(target.overlay, file, store)
+  if (left.limitedBy === 'stick' && state !== 'invalid')
+    findings.push({
+      code: 'OVERLAY_OVERCOMMITTED',
+      severity: left.bytes < 64 << 20 ? 'warning' : 'note',
+      where: path,
+      message: `the overlay file has holes and the stick has only ${left.bytes} bytes free: when the stick is full the kernel invalidates the overlay, long before its own size is used`,
+      remedy: 'free space on the stick',
+    })
+  return {
+    kind: 'dm-snapshot',
+    state,
+    path,
+    size: file.size,
+    chunkSectors: store.chunkSectors,
+    allocatedSectors: store.allocatedSectors,
+    totalSectors: store.totalSectors,
+    metadataSectors: store.metadataSectors,
+    exceptions: store.exceptions.count,
+    percent,
+    left,
+    dmsetup: originSize === undefined ? null : statusLine(store, originSize),
+  }
+}
+
+const judge = (
+  path: string,
+  state: OverlayState,
+  percent: number,
+  findings: Finding[],
+  { warnAt = 80, criticalAt = 95 }: StatusInput,
+): void => {
+  const add = (code: string, severity: Finding['severity'], message: string, remedy: string) =>
+    findings.push({ code, severity, where: path, message, remedy })
+  if (state === 'invalid')
+    add(
+      'OVERLAY_INVALID',
+      'error',
+      'the kernel has marked the overlay invalid and reads no more from it',
+      'keep a copy of the overlay file; liveos reset empties it, which loses its changes',
+    )
+  else if (state === 'full')
+    add('OVERLAY_FULL', 'error', 'the overlay is full: the next write of a booted system overflows it', GROWING)
+  else if (percent >= criticalAt) add('OVERLAY_CRITICAL', 'error', `the overlay is ${percent} % full`, GROWING)
+  else if (percent >= warnAt) add('OVERLAY_FILLING', 'warning', `the overlay is ${percent} % full`, GROWING)
+}
+
+/** Room of the store, or of the stick where the overlay's holes still have to be filled from it, whichever is less. */
+const roomLeft = async (
+  overlay: TargetFile,
+  file: FileDevice,
+  store: Store,
+): Promise<NonNullable<OverlayStatus['left']>> => {
+  const storeBytes = store.full ? 0 : Math.max(0, store.totalSectors - store.allocatedSectors) * SECTOR
+  if (!file.hasHoles) return { bytes: storeBytes, storeBytes, stickBytes: null, limitedBy: 'store' }
+  const stickBytes = await overlay.folder.freeBytes()
+  const bytes = Math.min(storeBytes, stickBytes)
+  return { bytes, storeBytes, stickBytes, limitedBy: bytes < storeBytes ? 'stick' : 'store' }
+}
+
+const homeStatus = async (home: TargetFile, open: FileDevice[]): Promise<Status['home']> => {
+  const device: Device = await opened(home, open)
+  return { path: home.path, size: home.facts.size, type: (await detectFs(device).catch(() => undefined)) ?? null }
+}
+
+const leftovers = async (target: Target, findings: Finding[]): Promise<void> => {
+  const { folder, name } = target.base
+  if (await folder.facts(name + STATE_SUFFIX))
+    findings.push({
+      code: 'REFRESH_INTERRUPTED',
+      severity: 'warning',
+      where: folder.path,
+      message: 'a refresh was cut short',
+      remedy: `run liveos refresh ${target.name} again: it finishes or takes back what is left`,
+    })
+  if (target.overlay && (await target.overlay.folder.facts(target.overlay.name + RESET_SUFFIX)))
+    findings.push({
+      code: 'RESET_INTERRUPTED',
+      severity: 'warning',
+      where: target.overlay.path,
+      message: 'a reset was cut short',
+      remedy: `run liveos reset ${target.name} again`,
+    })
+  const loop = target.overlay && (await attachedLoop(target.overlay.path))
+  if (loop)
+    findings.push({
+      code: 'OVERLAY_IN_USE',
+      severity: 'note',
+      where: target.overlay!.path,
+      message: `the overlay is in use by ${loop.name}: the kernel may be ahead of what the file shows`,
+    })
+}
