@@ -68,11 +68,26 @@ export const systemError = (error: unknown, doing: string): LiveError => {
   if (isLiveError(error)) return error
   const code = typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : ''
   if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG')
-    return new LiveError('NO_SPACE', `${doing}: ${code === 'EFBIG' ? 'the file is too large for the filesystem' : 'no space left'}`, { doing }, error)
+    return new LiveError(
+      'NO_SPACE',
+      `${doing}: ${code === 'EFBIG' ? 'the file is too large for the filesystem' : 'no space left'}`,
+      { doing },
+      error,
+    )
   if (code === 'ENOENT') return new LiveError('NOT_FOUND', `${doing}: no such file or directory`, { doing }, error)
   if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM')
-    return new LiveError('READ_ONLY', `${doing}: ${code === 'EROFS' ? 'the filesystem is read-only' : 'permission denied'}`, { doing, errno: code }, error)
-  return new LiveError('IO', `${doing}: ${error instanceof Error ? error.message : String(error)}`, { doing, errno: code }, error)
+    return new LiveError(
+      'READ_ONLY',
+      `${doing}: ${code === 'EROFS' ? 'the filesystem is read-only' : 'permission denied'}`,
+      { doing, errno: code },
+      error,
+    )
+  return new LiveError(
+    'IO',
+    `${doing}: ${error instanceof Error ? error.message : String(error)}`,
+    { doing, errno: code },
+    error,
+  )
 }
 
 /** Our own mistakes: never caught, never a message for the user to act on. */

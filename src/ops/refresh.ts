@@ -326,3 +326,5 @@ const stepsOf = (
     ? [keepOld ? `keep the old base as ${name}${OLD_SUFFIX}` : 'remove the old base']
     : ['remove the staged copy']),
 ]
+
+export type { RefreshOutcome } from './refresh-run.js'

@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs'
+import { CommanderError } from '@commander-js/extra-typings'
+import { buildProgram } from './program.js'
+import { fail } from './run.js'
+import { EXIT } from './words.js'
+
+const version = (): string => {
+  const { version: text } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  return text
+}
+
+/**
+ * Runs one command line.
+ *
+ * @param argv  the words behind the program's name
+ * @returns     the exit code
+ */
+export const main = async (argv: readonly string[]): Promise<number> => {
+  let code = 0
+  const json = argv.includes('--json')
+  try {
+    const program = buildProgram(version(), result => {
+      code = result
+    })
+    for (const command of [program, ...program.commands]) command.exitOverride()
+    await program.parseAsync([...argv], { from: 'user' })
+    return code
+  } catch (error) {
+    // help and version end this way too, with 0; what commander has said of a wrong command line stands on stderr
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.USAGE
+    return fail(error, json)
+  }
+}

@@ -1,0 +1,152 @@
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { parseNumber, parseSize } from './words.js'
+
+const TARGET = 'directory where the stick is mounted; inside a running live system it may be left out'
+
+const argument =
+  <T>(parse: (text: string) => T) =>
+  (text: string): T => {
+    try {
+      return parse(text)
+    } catch (error) {
+      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
+    }
+  }
+const oneOf =
+  <T extends string>(...allowed: T[]) =>
+  (text: string): T => {
+    const found = allowed.find(word => word === text)
+    if (!found) throw new InvalidArgumentError(`choose one of ${allowed.join(', ')}.`)
+    return found
+  }
+
+const verb = (name: string, summary: string, examples: readonly string[]) =>
+  new Command(name)
+    .summary(summary)
+    .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
+    .argument('[target]', TARGET)
+    .option('--image <dir>', 'live directory, where a stick holds several images')
+    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
+    .option('--base <file>', 'in the place of TARGET: a bare base image, squashed or not')
+    .option('--json', 'print one JSON document and nothing else')
+    .addHelpText('after', `\nExamples:\n${examples.map(line => `  $ ${line}`).join('\n')}\n`)
+
+interface Where {
+  readonly image?: string | undefined
+  readonly overlay?: string | undefined
+  readonly base?: string | undefined
+  readonly baseOnly?: boolean | undefined
+}
+
+const where = (target: string | undefined, { image, overlay, base, baseOnly }: Where) => ({
+  target,
+  image,
+  overlay,
+  base,
+  baseOnly,
+})
+
+const statusVerb = (done: (code: number) => void) =>
+  verb('status', 'show what the overlay holds, what is left of it, and what lies under it', [
+    'liveos status /run/media/me/LIVE',
+    'liveos status --base squashfs.img --overlay overlay-LIVE-1A2B-3C4D --dmsetup',
+  ])
+    .option('--dmsetup', 'print the line that dmsetup status would')
+    .option('--warn <percent>', 'warn from here on (80)', argument(parseNumber))
+    .option('--critical <percent>', 'critical from here on (95)', argument(parseNumber))
+    .action(async (target, options) => {
+      const { status } = await import('./status.js')
+      done(await status({ ...where(target, options), warnAt: options.warn, criticalAt: options.critical }, options))
+    })
+
+const refreshVerb = (done: (code: number) => void) =>
+  verb('refresh', 'merge the overlay into a new base image and empty it; only what changed is compressed anew', [
+    'liveos refresh /run/media/me/LIVE --dry-run',
+    'liveos refresh /run/media/me/LIVE',
+    'liveos refresh /run/media/me/LIVE --stage /var/tmp   # no room for both images',
+    'liveos refresh /run/media/me/LIVE --comp zstd --block-size 1M',
+  ])
+    .option('--dry-run', 'show the plan and change nothing')
+    .option('--yes', 'do not ask')
+    .option('--keep-old', 'keep the old base beside the new one')
+    .option('--stage <dir>', 'folder elsewhere for the old base, where the stick has no room for both')
+    .option('--restore', 'after a staged refresh that was cut short: put the old base back')
+    .option('--comp <name>', 'compress anew with gzip, lzo, lz4, xz or zstd')
+    .option('--block-size <size>', 'compress anew in blocks of 4K to 1M', argument(parseSize))
+    .option('--level <n>', 'compress anew at this level', argument(parseNumber))
+    .option('--no-verify', 'do not read the new image back')
+    .action(async (target, options) => {
+      const { refresh } = await import('./verbs.js')
+      const { keepOld, stage, restore, comp, blockSize, level, verify } = options
+      done(await refresh(where(target, options), { keepOld, stage, restore, comp, blockSize, level, verify }, options))
+    })
+
+const mergeVerb = (done: (code: number) => void) =>
+  verb('merge', 'write the root filesystem as the booted system sees it to a file; the stick stays as it is', [
+    'liveos merge /run/media/me/LIVE --output root.img',
+    'liveos merge /run/media/me/LIVE --output new.squashfs --format squashfs',
+  ])
+    .requiredOption('--output <file>', 'file to be written')
+    .option('--format <format>', 'raw (a sparse image) or squashfs', oneOf('raw', 'squashfs'), 'raw' as const)
+    .option('--base-only', 'leave the overlay out')
+    .option('--dry-run', 'show the plan and write nothing')
+    .option('--comp <name>', 'compress with gzip, lzo, lz4, xz or zstd')
+    .option('--block-size <size>', 'compress in blocks of 4K to 1M', argument(parseSize))
+    .option('--level <n>', 'compress at this level', argument(parseNumber))
+    .option('--no-verify', 'do not read the file back')
+    .action(async (target, options) => {
+      const { merge } = await import('./verbs.js')
+      const { output, format, comp, blockSize, level, verify } = options
+      done(await merge(where(target, options), { output, format, comp, blockSize, level, verify }, options))
+    })
+
+const resetVerb = (done: (code: number) => void) =>
+  verb('reset', 'empty the overlay: everything changed since the base image was made is lost', [
+    'liveos reset /run/media/me/LIVE --dry-run',
+    'liveos reset /run/media/me/LIVE',
+  ])
+    .option('--dry-run', 'show the plan and change nothing')
+    .option('--yes', 'do not ask')
+    .action(async (target, options) => {
+      const { reset } = await import('./verbs.js')
+      done(await reset(where(target, options), options))
+    })
+
+const verifyVerb = (done: (code: number) => void) =>
+  verb('verify', 'read every block of the base image and check it', [
+    'liveos verify /run/media/me/LIVE',
+    'liveos verify --base squashfs.img --json',
+  ])
+    .option('--base-only', 'leave the overlay out')
+    .action(async (target, options) => {
+      const { verify } = await import('./verbs.js')
+      done(await verify(where(target, options), options))
+    })
+
+/** The command line: verbs, their options and help. `done` takes a verb's exit code. */
+export const buildProgram = (version: string, done: (code: number) => void): Command => {
+  const program = new Command('liveos')
+    .description('Keeps live-USB systems alive: no root, no loop devices, no device-mapper.')
+    .version(version)
+    .showHelpAfterError('(liveos VERB --help shows what there is)')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 done and healthy · 1 done, something needs attention · 2 wrong request · 3 bad image · 4 refused · 5 no space or I/O error · 130 stopped\n',
+    )
+  program.addCommand(statusVerb(done))
+  program.addCommand(refreshVerb(done))
+  program.addCommand(mergeVerb(done))
+  program.addCommand(resetVerb(done))
+  program.addCommand(verifyVerb(done))
+  program
+    .command('completion')
+    .summary('print a completion script for bash, zsh or fish')
+    .description('Prints a completion script: source <(liveos completion bash)')
+    .argument('<shell>', 'bash, zsh or fish', oneOf('bash', 'zsh', 'fish'))
+    .action(async shell => {
+      const { completion } = await import('./completion.js')
+      process.stdout.write(completion(program as unknown as Command, shell))
+      done(0)
+    })
+  return program as unknown as Command
+}

@@ -1,0 +1,92 @@
+import { LiveError } from '../error.js'
+import { readStatus, type Status, type StatusInput } from '../ops/status.js'
+import { print } from './run.js'
+import { ATTENTION, findingLines, type Paint, paint, rows, safe, size } from './words.js'
+
+/** `liveos status`; exit code 1 where something needs attention. */
+export const status = async (
+  input: StatusInput,
+  { json, dmsetup }: { readonly json?: boolean | undefined; readonly dmsetup?: boolean | undefined },
+): Promise<number> => {
+  const found = await readStatus(input)
+  if (dmsetup) {
+    if (found.overlay.dmsetup === null)
+      throw new LiveError(
+        'NOT_FOUND',
+        `the kernel would activate no snapshot here: the overlay is ${found.overlay.state}`,
+      )
+    process.stdout.write(`${found.overlay.dmsetup}\n`)
+  } else print(json, found, () => describe(found, paint(process.stdout)))
+  return found.level === 'ok' ? 0 : ATTENTION
+}
+
+const BAR = 30
+
+const gauge = (percent: number, level: Status['level'], p: Paint): string => {
+  const full = Math.min(BAR, Math.round((percent / 100) * BAR))
+  const colour = level === 'ok' ? p.good : level === 'warning' ? p.warn : p.bad
+  return `[${colour('█'.repeat(full))}${p.faint('░'.repeat(BAR - full))}] ${percent} %`
+}
+
+const STATES: Readonly<Record<Status['overlay']['state'], string>> = {
+  new: 'new: empty, a boot will begin to use it',
+  ok: 'in use',
+  full: 'full: the next write of a booted system overflows it',
+  invalid: 'invalid: the kernel has given it up',
+  damaged: 'damaged: it can’t be read right',
+  none: 'none: changes of a booted system are lost at power-off',
+}
+
+const describe = (found: Status, p: Paint): string[] => {
+  const { overlay, base, home, medium } = found
+  const lines = [
+    p.bold(safe(found.target)) +
+      p.faint(
+        safe(
+          `  ${medium.type}${medium.label ? `, label ${medium.label}` : ''}${medium.uuid ? `, UUID ${medium.uuid}` : ''}, ${size(medium.freeBytes)} free${medium.readOnly ? ', read-only' : ''}`,
+        ),
+      ),
+  ]
+  if (overlay.percent !== null) lines.push(gauge(overlay.percent, found.level, p))
+  lines.push(
+    ...rows([
+      [
+        'overlay',
+        `${overlay.path ?? ''}${overlay.path ? ', ' : ''}${overlay.kind === 'OverlayFS directory' ? overlay.kind : STATES[overlay.state]}`,
+      ],
+      overlay.allocatedSectors === null
+        ? undefined
+        : [
+            '',
+            `${size(overlay.allocatedSectors * 512)} of ${size(overlay.totalSectors! * 512)} used, ${overlay.exceptions} chunks of ${size(overlay.chunkSectors! * 512)} changed, ${size(overlay.metadataSectors! * 512)} of lists`,
+          ],
+      overlay.left
+        ? [
+            'left',
+            `${size(overlay.left.bytes)}${overlay.left.limitedBy === 'stick' ? ', limited by the free space of the stick, as the overlay file has holes' : ''}`,
+          ]
+        : undefined,
+      base
+        ? [
+            'base',
+            `${base.path}, ${size(base.size)}, ${base.kind === 'squashfs' ? `squashfs (${base.compressor}, ${size(base.blockSize!)} blocks)` : 'uncompressed'}`,
+          ]
+        : undefined,
+      base
+        ? [
+            'root',
+            `${base.rootType ?? 'unknown filesystem'}${base.rootLabel ? ` "${base.rootLabel}"` : ''}, ${size(base.rootSize)}`,
+          ]
+        : undefined,
+      [
+        'home',
+        home
+          ? `${home.path}, ${size(home.size)}, ${home.type ?? 'unknown filesystem'}`
+          : 'no home.img: /home is part of the root',
+      ],
+      overlay.dmsetup === null ? undefined : ['dmsetup', overlay.dmsetup],
+    ]),
+  )
+  lines.push(...findingLines(found.findings, p))
+  return lines
+}

@@ -1,0 +1,84 @@
+import { type MergeOptions, planMerge, runMerge } from '../ops/merge.js'
+import { planRefresh, type RefreshOptions } from '../ops/refresh.js'
+import { runRefresh } from '../ops/refresh-run.js'
+import { planReset, runReset } from '../ops/reset.js'
+import { findTarget, type TargetInput } from '../ops/target.js'
+import { runVerify } from '../ops/verify.js'
+import {
+  mergeOutcomeWords,
+  mergePlanWords,
+  refreshOutcomeWords,
+  refreshPlanWords,
+  resetOutcomeWords,
+  resetPlanWords,
+  verifyWords,
+} from './plans.js'
+import { type Consent, confirm, drive, print } from './run.js'
+import { ATTENTION, paint } from './words.js'
+
+/** The plan, on stderr where it leads to a question and stdout belongs to the outcome. */
+const showPlan = (words: (p: ReturnType<typeof paint>) => readonly string[]): void => {
+  process.stderr.write(
+    words(paint(process.stderr))
+      .map(line => `${line}\n`)
+      .join(''),
+  )
+}
+
+const attention = (findings: readonly { readonly severity: string }[]): number =>
+  findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
+
+/** `liveos refresh`. */
+export const refresh = async (input: TargetInput, options: RefreshOptions, consent: Consent): Promise<number> => {
+  const plan = await planRefresh(input, options)
+  if (consent.dryRun) {
+    print(consent.json, plan, () => refreshPlanWords(plan, paint(process.stdout)))
+    return 0
+  }
+  if (!consent.yes) showPlan(p => refreshPlanWords(plan, p))
+  await confirm('Refresh this stick?', consent)
+  const done = await drive(signal => runRefresh(input, plan, { signal }))
+  print(consent.json, done, () => refreshOutcomeWords(done, paint(process.stdout)))
+  return attention(done.findings)
+}
+
+/** `liveos merge`. */
+export const merge = async (input: TargetInput, options: MergeOptions, consent: Consent): Promise<number> => {
+  const target = await findTarget(input)
+  const plan = await planMerge(target, options)
+  if (consent.dryRun) {
+    print(consent.json, plan, () => mergePlanWords(plan, paint(process.stdout)))
+    return 0
+  }
+  // a new file somewhere takes nothing away from anyone: the command is its own consent
+  showPlan(p => mergePlanWords(plan, p))
+  const done = await drive(signal => runMerge(target, plan, { signal }))
+  print(consent.json, done, () => mergeOutcomeWords(done, paint(process.stdout)))
+  return attention(done.findings)
+}
+
+/** `liveos reset`. */
+export const reset = async (input: TargetInput, consent: Consent): Promise<number> => {
+  const target = await findTarget(input)
+  const plan = await planReset(target)
+  if (consent.dryRun) {
+    print(consent.json, plan, () => resetPlanWords(plan, paint(process.stdout)))
+    return 0
+  }
+  if (!consent.yes) showPlan(p => resetPlanWords(plan, p))
+  await confirm('Throw these changes away?', consent)
+  const done = await drive(() => runReset(target, plan))
+  print(consent.json, done, () => resetOutcomeWords(done, paint(process.stdout)))
+  return 0
+}
+
+/** `liveos verify`; exit code 1 where the base is damaged. */
+export const verify = async (
+  input: TargetInput,
+  { json }: { readonly json?: boolean | undefined },
+): Promise<number> => {
+  const target = await findTarget(input)
+  const done = await drive(signal => runVerify(target, { signal }))
+  print(json, done, () => verifyWords(done, paint(process.stdout)))
+  return done.result === 'damaged' ? ATTENTION : 0
+}
