@@ -59,9 +59,17 @@ export const corrupt = (c: Corruption, cause?: unknown): LiveError =>
     cause,
   )
 
-/** Builds the UNSUPPORTED error of a feature; docs/LIMITS.md lists every name used here. */
-export const unsupported = (feature: string, where: string): LiveError =>
-  new LiveError('UNSUPPORTED', `${where}: ${feature} is not supported`, { feature, where })
+/**
+ * Builds the UNSUPPORTED error of a feature; docs/LIMITS.md lists every name used here.
+ *
+ * @param sentence  what to do about it, where there is more to say than the name
+ */
+export const unsupported = (
+  feature: string,
+  where: string,
+  sentence = `${feature} is not supported`,
+  cause?: unknown,
+): LiveError => new LiveError('UNSUPPORTED', `${where}: ${sentence}`, { feature, where }, cause)
 
 /** Turns an error of the system into a LiveError: a full medium is NO_SPACE, everything else IO. Ours pass unchanged. */
 export const systemError = (error: unknown, doing: string): LiveError => {

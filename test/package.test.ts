@@ -34,10 +34,6 @@ const INSTALL_SCRIPTS: Readonly<Record<string, { reason: string; prebuilds?: str
     reason: 'its prebuilt binaries lie in the tarball; the script only looks for one',
     prebuilds: 'prebuilds',
   },
-  'lzma-native': {
-    reason: 'its prebuilt binaries lie in the tarball; the script only looks for one',
-    prebuilds: 'prebuilds',
-  },
   fsevents: { reason: 'optional, macOS only, its binary lies in the tarball' },
 }
 

@@ -49,7 +49,8 @@ export interface LiblzmaWasm {
 }
 
 /**
- * Loads the WebAssembly module of node-liblzma.
+ * Loads the WebAssembly module of node-liblzma. Its file has to be read here: the package's loader can only fetch, which Node
+ * can't do from a disk, and its entry without a file, node-liblzma/inline, carries a module of another version (4.0.2).
  *
  * @throws Error  the package is not there
  */

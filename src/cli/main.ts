@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { CommanderError } from '@commander-js/extra-typings'
 import { buildProgram } from './program.js'
 import { fail } from './run.js'
 import { EXIT } from './words.js'
 
 const version = (): string => {
-  const { version: text } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  const { version: text } = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')) as {
     version: string
   }
   return text

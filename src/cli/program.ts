@@ -148,5 +148,14 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
       process.stdout.write(completion(program as unknown as Command, shell))
       done(0)
     })
+  program
+    .command('man')
+    .summary('print the manual page')
+    .description('Prints the manual page: liveos man | man -l -')
+    .action(async () => {
+      const { manual } = await import('./manual.js')
+      process.stdout.write(manual(program as unknown as Command))
+      done(0)
+    })
   return program as unknown as Command
 }

@@ -66,11 +66,7 @@ export const paint = (stream: { readonly isTTY?: boolean }): Paint => {
 
 /** Control characters of names on a stick must not reach a terminal as they are. */
 export const safe = (text: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  text.replace(
-    /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/g,
-    char => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  )
+  text.replace(/\p{Cc}/gu, char => (char === '\n' ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`))
 
 /** Findings, one or two lines each. */
 export const findingLines = (findings: readonly Finding[], p: Paint): string[] =>

@@ -25,7 +25,7 @@ export interface Mount {
 }
 
 /** Undoes the octal escapes of mountinfo (`\040` is a space). */
-const unescape = (text: string): string =>
+const unescapeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /** Reads the text of /proc/self/mountinfo. @see linux Documentation/filesystems/proc.rst, section 3.5 */
@@ -40,10 +40,10 @@ export const parseMounts = (text: string): readonly Mount[] =>
       const options = `${fields[5] ?? ''},${superOptions}`.split(',')
       return {
         device: fields[2] ?? '',
-        root: unescape(fields[3] ?? ''),
-        mountPoint: unescape(fields[4] ?? ''),
+        root: unescapeOctal(fields[3] ?? ''),
+        mountPoint: unescapeOctal(fields[4] ?? ''),
         type,
-        source: unescape(source),
+        source: unescapeOctal(source),
         readOnly: options.includes('ro'),
       }
     })

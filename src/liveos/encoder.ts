@@ -3,7 +3,7 @@ import type { BlockEncoder, Compressor } from '../bytes/codec.js'
 import { canEncode } from '../bytes/codecs.js'
 import { poolEncoder } from '../bytes/encoder.js'
 import type { CodecPool } from '../bytes/pool.js'
-import { LiveError } from '../error.js'
+import { unsupported } from '../error.js'
 import { batchEncoder } from '../fs/squashfs/batch.js'
 import { findMksquashfs, hasCompressor } from '../host/mksquashfs.js'
 
@@ -33,16 +33,14 @@ export const chooseEncoder = async (compressor: Compressor, pool: CodecPool): Pr
     return { encode: batchEncoder(tool.start, availableParallelism()), name: `mksquashfs ${tool.version}` }
   if (here) return here
   if (compressor.name === 'lzma')
-    throw new LiveError(
-      'UNSUPPORTED',
+    throw unsupported(
+      'writing lzma',
+      'squashfs',
       'kernels do not mount a squashfs compressed with lzma, so none is written: choose another compressor with --comp xz',
-      { feature: 'writing lzma' },
     )
-  throw new LiveError(
-    'UNSUPPORTED',
+  throw unsupported(
+    `writing ${compressor.name} without squashfs-tools`,
+    'squashfs',
     `writing ${compressor.name} with these options wants mksquashfs 4.5 or later with that compressor: install the package squashfs-tools`,
-    {
-      feature: `writing ${compressor.name} without squashfs-tools`,
-    },
   )
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
-import { LiveError } from '../error.js'
+import { LiveError, unsupported } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX } from '../liveos/target.js'
 
@@ -128,10 +128,10 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
     return 'unreadable'
   }
   if (first.version !== VERSION)
-    throw new LiveError(
-      'UNSUPPORTED',
+    throw unsupported(
+      'state file of another version',
+      base,
       `${base}${STATE_SUFFIX} was left by another version of liveos (${String(first.version)}): finish with that one`,
-      { feature: 'state file of another version' },
     )
   const { step, fresh } = first
   const { old, keepOld, stage } = rest

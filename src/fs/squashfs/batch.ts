@@ -47,6 +47,9 @@ export const compressorArguments = (compressor: Compressor, blockSize: number): 
       break
     case 'zstd':
       args.push('-Xcompression-level', String(compressor.level))
+      break
+    case 'lzma':
+      break
   }
   return args
 }

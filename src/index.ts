@@ -1,0 +1,32 @@
+/**
+ * The library's public names. A file opened in a filesystem is a Device, so a stick is put together by recursion:
+ * `openFile` → `openSquashfs` → `open` → `snapshot`. The verbs are plan and run pairs over that.
+ */
+
+export { cache } from './block/cache.js'
+export { copyData } from './block/copy.js'
+export { type Device, type Extent, extentsOf, type SparseDevice, type WritableDevice } from './block/device.js'
+export { openReadBack, type ReadBackDevice } from './block/direct.js'
+export { errorTarget } from './block/error-target.js'
+export { createFile, type FileDevice, type GrowingFile, openFile, openWritableFile } from './block/file.js'
+export { linear, type Segment, slice } from './block/linear.js'
+export { memory } from './block/memory.js'
+export { snapshot } from './block/snapshot/snapshot.js'
+export { statusLine } from './block/snapshot/status.js'
+export { readStore, type Store } from './block/snapshot/store.js'
+export { zero } from './block/zero.js'
+export { openPool } from './bytes/pool.js'
+export { type ErrorCode, type ErrorData, isLiveError, LiveError } from './error.js'
+export { detectFs, type FsType } from './fs/detect.js'
+export type { Entry, FileKind, FileSystem, Stat, Xattr } from './fs/filesystem.js'
+export { openSquashfs, type Squashfs } from './fs/squashfs/reader.js'
+export type { Finding } from './liveos/finding.js'
+export { openStack, type Stack } from './liveos/stack.js'
+export { findTarget, type Target, type TargetInput } from './liveos/target.js'
+export { type MergeOptions, type MergeOutcome, type MergePlan, planMerge, runMerge } from './ops/merge.js'
+export type { Progress } from './ops/progress.js'
+export { planRefresh, type RefreshOptions, type RefreshPlan } from './ops/refresh.js'
+export { type RefreshOutcome, runRefresh } from './ops/refresh-run.js'
+export { planReset, type ResetOutcome, type ResetPlan, runReset } from './ops/reset.js'
+export { type OverlayStatus, readStatus, type Status } from './ops/status.js'
+export { runVerify, type VerifyOutcome } from './ops/verify.js'
