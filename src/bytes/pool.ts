@@ -230,9 +230,14 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
 /** Ends a worker once it is out of the codec, and waits for that. */
 const end = async ({ worker, control }: Crew): Promise<void> => {
   Atomics.store(control, STOPPING, 1)
-  worker.ref()
-  worker.postMessage(POOL_END)
-  await once(worker, 'exit')
+  // A worker that was unref'd once does not reliably keep the process alive for its own exit event, ref'd again or not.
+  const alive = setInterval(() => {}, 1000)
+  try {
+    worker.postMessage(POOL_END)
+    await once(worker, 'exit')
+  } finally {
+    clearInterval(alive)
+  }
 }
 
 const cancelled = (): LiveError => new LiveError('CANCELLED', 'the compression workers were closed')
