@@ -1,0 +1,86 @@
+// Runs a program and says what it and all its children cost.
+import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+
+const SAMPLE_MS = 100
+const TICKS = 100
+
+/** Seconds of CPU and bytes written by all children that have ended and been waited for, and their children. */
+const spent = () => {
+  const stat = readFileSync('/proc/self/stat', 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const written = /^write_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))
+  return { cpu: (Number(fields[13]) + Number(fields[14])) / TICKS, written: Number(written[1]) }
+}
+
+/** Memory of a process and its descendants in bytes: shared pages counted once (PSS), and as ps would add them up (RSS). */
+const memoryOf = pid => {
+  const children = new Map()
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d/.test(name)) continue
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, 'utf8')
+      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+      if (!children.has(parent)) children.set(parent, [])
+      children.get(parent).push(Number(name))
+    } catch {}
+  }
+  const total = { pss: 0, rss: 0 }
+  for (const waiting = [pid]; waiting.length > 0; ) {
+    const next = waiting.pop()
+    waiting.push(...(children.get(next) ?? []))
+    try {
+      const text = readFileSync(`/proc/${next}/smaps_rollup`, 'utf8')
+      total.pss += Number(/^Pss: +(\d+)/m.exec(text)[1]) * 1024
+      total.rss += Number(/^Rss: +(\d+)/m.exec(text)[1]) * 1024
+    } catch {}
+  }
+  return total
+}
+
+/**
+ * Runs one program to its end; nothing else may be started meanwhile.
+ *
+ * @returns seconds of CPU (user and system, whole tree), seconds of wall time, peak bytes of memory, bytes written to the medium
+ * @throws Error  it failed, with its last words
+ */
+export const measure = ([program, ...args], { env = process.env, sample = true } = {}) =>
+  new Promise((resolve, reject) => {
+    const before = spent()
+    const start = process.hrtime.bigint()
+    const peak = { pss: 0, rss: 0 }
+    let words = ''
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const keep = text => {
+      words = (words + text).slice(-2000)
+    }
+    child.stdout.setEncoding('utf8').on('data', keep)
+    child.stderr.setEncoding('utf8').on('data', keep)
+    const timer = setInterval(() => {
+      if (!sample || child.pid === undefined) return
+      const { pss, rss } = memoryOf(child.pid)
+      peak.pss = Math.max(peak.pss, pss)
+      peak.rss = Math.max(peak.rss, rss)
+    }, SAMPLE_MS)
+    let wall = 0
+    child.on('exit', () => {
+      wall = Number(process.hrtime.bigint() - start) / 1e9
+      clearInterval(timer)
+    })
+    child.on('error', error => {
+      clearInterval(timer)
+      reject(error)
+    })
+    child.on('close', (code, signal) => {
+      const after = spent()
+      if (code !== 0) return reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? code}:\n${words}`))
+      resolve({
+        cpu: after.cpu - before.cpu,
+        wall,
+        memory: peak.pss,
+        rss: peak.rss,
+        written: after.written - before.written,
+        words,
+      })
+    })
+  })

@@ -1,0 +1,153 @@
+// Turns the benchmark's numbers into the tables of docs/PERFORMANCE.md.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+
+const MIB = 2 ** 20
+const START = '<!-- bench: from here to the end mark written by npm run bench -->'
+const END = '<!-- bench: end -->'
+const HEAD = `# How fast
+
+What a refresh costs beside the usual way, measured by \`npm run bench\` on one machine. CPU seconds are the firm figures; wall
+times move with what else the machine does.
+
+${START}
+${END}
+`
+
+const seconds = value => (value < 10 ? value.toFixed(2) : value.toFixed(1))
+const mib = bytes => String(Math.round(bytes / MIB))
+const times = value => `${value.toFixed(1)} ×`
+
+const table = (head, rows) => {
+  const line = cells => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, n) => (n === 0 ? '---' : '--:'))), ...rows.map(line)].join('\n')
+}
+
+const COST = ['CPU s', 'wall s', 'peak MiB', 'written MiB']
+const cost = ({ cpu, wall, memory, rss, written }) => [
+  seconds(cpu),
+  seconds(wall),
+  `${mib(memory)} (${mib(rss)})`,
+  mib(written),
+]
+const sum = (a, b) => ({
+  cpu: a.cpu + b.cpu,
+  wall: a.wall + b.wall,
+  memory: Math.max(a.memory, b.memory),
+  rss: Math.max(a.rss, b.rss),
+  written: a.written + b.written,
+})
+
+const where = ({ machine: { cpu, cores, memory, kernel, node, mksquashfs, mke2fs, date }, size }) =>
+  `${date}: ${cpu}, ${cores} cores, ${Math.round(memory / 2 ** 30)} GiB, Linux ${kernel}, Node ${node.slice(1)}, mksquashfs ${mksquashfs}, mke2fs ${mke2fs}. Root filesystem of ${mib(size)} MiB, full of files of /usr. Files lie in the page cache.`
+
+const verdict = (value, target, better) => `${better(value, target) ? 'met' : '**missed**'}`
+const atLeast = (value, target) => value >= target
+const atMost = (value, target) => value <= target
+
+const refreshPart = part => {
+  const rows = []
+  const targets = []
+  for (const { form, label, whole, copy, rows: measured } of part.result) {
+    const ratios = result => [times(whole.cpu / result.cpu), times(whole.wall / result.wall)]
+    rows.push([`${label}: mksquashfs of all`, ...cost(whole), '1', '1'])
+    const both = sum(copy, whole)
+    rows.push([`${label}: copy, then mksquashfs`, ...cost(both), ...ratios(both)])
+    for (const { percent, plain, verified } of measured) {
+      rows.push([`${label}: refresh, ${percent} %, not verified`, ...cost(plain), ...ratios(plain)])
+      rows.push([`${label}: refresh, ${percent} %, verified`, ...cost(verified), ...ratios(verified)])
+    }
+    const five = measured.find(({ percent }) => percent === 5)
+    const add = (what, value, target) =>
+      targets.push([`${label}, 5 %: ${what}`, `≥ ${target} ×`, times(value), verdict(value, target, atLeast)])
+    if (form === 'xz') {
+      add('less CPU, verified', whole.cpu / five.verified.cpu, 12)
+      add('less wall time, verified', whole.wall / five.verified.wall, 8)
+      add('less CPU, not verified', whole.cpu / five.plain.cpu, 15)
+    }
+    const peak = Math.max(...measured.flatMap(({ plain, verified }) => [plain.memory, verified.memory]))
+    targets.push([`${label}: peak memory, any %`, '< 300 MiB', `${mib(peak)} MiB`, verdict(peak, 300 * MIB, atMost)])
+  }
+  return `## Refresh
+
+${where(part)}
+
+${table(['', ...COST, 'less CPU', 'less wall'], rows)}
+
+The percentage is that of squashfs blocks which the overlay touches, a third of them whole, the others in one to four chunks of
+4 KiB. What mksquashfs and the copy cost does not depend on it, so both were measured once, on the root with 5 % changed. The copy is
+made by \`liveos merge --no-verify\`. Peak memory is that of all processes together, shared pages counted once (in brackets: resident
+sizes added up), looked at ten times a second. A refresh flushes what it writes and reads it back from the medium; mksquashfs does neither.
+
+${table(['target', 'wanted', 'measured', ''], targets)}
+`
+}
+
+const transcodePart = part => `## Transcode: every block compressed anew
+
+${where(part)}
+
+${table(
+  ['', ...COST, 'wall beside mksquashfs', 'wanted'],
+  part.result.flatMap(({ from, to, whole, ours }) => [
+    [`mksquashfs, ${to}`, ...cost(whole), '1', ''],
+    [
+      `refresh of ${from} to ${to}, not verified`,
+      ...cost(ours),
+      `${(ours.wall / whole.wall).toFixed(2)} ×`,
+      `≤ 1.15 ×, ${verdict(ours.wall / whole.wall, 1.15, atMost)}`,
+    ],
+  ]),
+)}
+
+The refresh also decompresses the old image, which mksquashfs is spared: it starts from a raw file.
+`
+
+const readPart = part => `## Reading the merged root from front to back
+
+${where(part)}
+
+${table(
+  ['', 'Node', 'unsquashfs -cat MiB/s', 'liveos MiB/s', 'CPU s, theirs', 'CPU s, ours', 'speed', 'wanted'],
+  part.result.map(({ label, node, overlay, bytes, theirs, ours, target }) => {
+    const speed = theirs.wall / ours.wall
+    return [
+      `${label}${overlay ? ', overlay 5 %' : ''}`,
+      node.slice(1),
+      mib(bytes / theirs.wall),
+      mib(bytes / ours.wall),
+      seconds(theirs.cpu),
+      seconds(ours.cpu),
+      speed.toFixed(2),
+      target === null ? '' : `≥ ${target}, ${verdict(speed, target, atLeast)}`,
+    ]
+  }),
+)}
+
+Whole processes, the best of three runs; each form once without an overlay where none is named.
+`
+
+const statusPart = part => {
+  const { first, median, slowest } = part.result
+  const ms = value => `${Math.round(value * 1000)} ms`
+  return `## Status of the sample stick
+
+${part.machine.date}: a new process each time, median of 10: **${ms(median)}** (slowest ${ms(slowest)}, very first ${ms(first)}); wanted: under 250 ms, ${verdict(median, 0.25, atMost)}.
+`
+}
+
+const SECTIONS = { refresh: refreshPart, transcode: transcodePart, read: readPart, status: statusPart }
+
+/** The tables of all parts that were measured, in Markdown. */
+export const printed = results =>
+  Object.entries(SECTIONS)
+    .filter(([part]) => results[part])
+    .map(([part, section]) => section(results[part]))
+    .join('\n')
+
+/** Puts the tables between the marks of the page, which is made where it is missing. */
+export const writeReport = (path, results) => {
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : HEAD
+  const [start, end] = [text.indexOf(START), text.indexOf(END)]
+  if (start < 0 || end < start) throw new Error(`${path} has lost the marks of the benchmark`)
+  writeFileSync(path, `${text.slice(0, start + START.length)}\n\n${printed(results)}\n${text.slice(end)}`)
+}
