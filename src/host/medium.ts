@@ -93,23 +93,47 @@ const nameUnder = async (folder: string, device: string): Promise<string | undef
   return undefined
 }
 
-/** Label and UUID of a block device: udev's links, which anyone may read, or lsblk where there are none. */
-export const identityOf = async (source: string): Promise<{ label: string | undefined; uuid: string | undefined }> => {
+interface Identity {
+  readonly label: string | undefined
+  readonly uuid: string | undefined
+}
+
+/** What udev knows, by lsblk. */
+const askLsblk = async (device: string): Promise<Identity> => {
+  const none = { label: undefined, uuid: undefined }
+  if (!(await findTool('lsblk'))) return none
+  const { code, stdout } = await runTool('lsblk', ['--json', '--nodeps', '--output', 'LABEL,UUID', '--', device])
+  if (code !== 0) return none
+  try {
+    const { blockdevices = [] } = JSON.parse(stdout) as {
+      blockdevices?: { label?: string | null; uuid?: string | null }[]
+    }
+    return { label: blockdevices[0]?.label ?? undefined, uuid: blockdevices[0]?.uuid ?? undefined }
+  } catch {
+    return none
+  }
+}
+
+/** What the device itself says, by blkid; needs permission to read it. */
+const askBlkid = async (device: string): Promise<Identity> => {
+  if (!(await findTool('blkid'))) return { label: undefined, uuid: undefined }
+  const value = async (tag: string): Promise<string | undefined> => {
+    const { code, stdout } = await runTool('blkid', ['-c', '/dev/null', '-s', tag, '-o', 'value', device])
+    return code === 0 ? stdout.replace(/\n$/, '') || undefined : undefined
+  }
+  return { label: await value('LABEL'), uuid: await value('UUID') }
+}
+
+/** Label and UUID of a block device: udev's links, which anyone may read; lsblk or blkid where there are none. */
+export const identityOf = async (source: string): Promise<Identity> => {
   const device = await realpath(source).catch(() => source)
   const [label, uuid] = await Promise.all([
     nameUnder('/dev/disk/by-label', device),
     nameUnder('/dev/disk/by-uuid', device),
   ])
-  if (uuid || !(await findTool('lsblk'))) return { label, uuid }
-  const { code, stdout } = await runTool('lsblk', ['--json', '--nodeps', '--output', 'LABEL,UUID', '--', device])
-  if (code !== 0) return { label, uuid }
-  try {
-    const [found] =
-      (JSON.parse(stdout) as { blockdevices?: { label?: string | null; uuid?: string | null }[] }).blockdevices ?? []
-    return { label: found?.label ?? label, uuid: found?.uuid ?? undefined }
-  } catch {
-    return { label, uuid }
-  }
+  if (uuid) return { label, uuid }
+  const known = await askLsblk(device)
+  return known.uuid ? known : askBlkid(device)
 }
 
 /** The filesystem that a path is on. */

@@ -9,6 +9,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   mksquashfs: 'squashfs-tools',
   lsblk: 'util-linux',
   losetup: 'util-linux',
+  blkid: 'util-linux',
   cp: 'coreutils',
 }
 
