@@ -145,7 +145,7 @@ const changedChunks = (squashFile, blockSize, percent) => {
     ;[blocks[n], blocks[other]] = [blocks[other], blocks[n]]
   }
   const perBlock = blockSize / CHUNK
-  const wanted = Math.round((squashFile.blockCount * percent) / 100)
+  const wanted = Math.round((blocks.length * percent) / 100)
   return blocks.slice(0, wanted).flatMap((block, n) => {
     const first = block * perBlock
     const all = Math.min(perBlock, Math.floor(squashFile.size / CHUNK) - first)

@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 
 const SAMPLE_MS = 100
+/** The kernel walks all pages of a process to tell its PSS: looking takes at most one part in so many of the time. */
+const SAMPLE_SHARE = 50
 const TICKS = 100
 
 /** Seconds of CPU and bytes written by all children that have ended and been waited for, and their children. */
@@ -44,7 +46,7 @@ const memoryOf = pid => {
  * @returns seconds of CPU (user and system, whole tree), seconds of wall time, peak bytes of memory, bytes written to the medium
  * @throws Error  it failed, with its last words
  */
-export const measure = ([program, ...args], { env = process.env, sample = true } = {}) =>
+export const measure = ([program, ...args], { env = process.env } = {}) =>
   new Promise((resolve, reject) => {
     const before = spent()
     const start = process.hrtime.bigint()
@@ -56,19 +58,22 @@ export const measure = ([program, ...args], { env = process.env, sample = true }
     }
     child.stdout.setEncoding('utf8').on('data', keep)
     child.stderr.setEncoding('utf8').on('data', keep)
-    const timer = setInterval(() => {
-      if (!sample || child.pid === undefined) return
+    let timer
+    const look = () => {
+      const began = performance.now()
       const { pss, rss } = memoryOf(child.pid)
       peak.pss = Math.max(peak.pss, pss)
       peak.rss = Math.max(peak.rss, rss)
-    }, SAMPLE_MS)
+      timer = setTimeout(look, Math.max(SAMPLE_MS, (performance.now() - began) * SAMPLE_SHARE))
+    }
+    timer = setTimeout(look, SAMPLE_MS)
     let wall = 0
     child.on('exit', () => {
       wall = Number(process.hrtime.bigint() - start) / 1e9
-      clearInterval(timer)
+      clearTimeout(timer)
     })
     child.on('error', error => {
-      clearInterval(timer)
+      clearTimeout(timer)
       reject(error)
     })
     child.on('close', (code, signal) => {

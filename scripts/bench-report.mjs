@@ -73,10 +73,10 @@ ${where(part)}
 
 ${table(['', ...COST, 'less CPU', 'less wall'], rows)}
 
-The percentage is that of squashfs blocks which the overlay touches, a third of them whole, the others in one to four chunks of
-4 KiB. What mksquashfs and the copy cost does not depend on it, so both were measured once, on the root with 5 % changed. The copy is
+The percentage is that of squashfs blocks which the overlay touches, holes not counted; a third of them as a whole, the others in
+one to four chunks of 4 KiB. What mksquashfs and the copy cost does not depend on it, so both were measured once, on the root with 5 % changed. The copy is
 made by \`liveos merge --no-verify\`. Peak memory is that of all processes together, shared pages counted once (in brackets: resident
-sizes added up), looked at ten times a second. A refresh flushes what it writes and reads it back from the medium; mksquashfs does neither.
+sizes added up), looked at up to ten times a second. A refresh flushes what it writes and reads it back from the medium; mksquashfs does neither.
 
 ${table(['target', 'wanted', 'measured', ''], targets)}
 `

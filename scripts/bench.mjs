@@ -53,7 +53,7 @@ if (lacking.length > 0) {
   process.exit(2)
 }
 
-const size = (options.quick ? 256 : 2048) << 20
+const size = (options.quick ? 256 : 2048) * 2 ** 20
 const sizeName = options.quick ? '256M' : '2G'
 const dir = join(options.dir, sizeName)
 mkdirSync(dir, { recursive: true })
@@ -68,9 +68,11 @@ const images = benchImages(
   say,
 )
 const liveos = (...args) => [process.execPath, join(ROOT, 'bin', 'liveos'), ...args]
-const timed = async (what, command, more) => {
-  const { words: _, ...result } = await measure(command, { env, ...more })
-  say(`${what}: ${result.cpu.toFixed(1)} s CPU, ${result.wall.toFixed(1)} s, ${Math.round(result.memory / 2 ** 20)} MiB`)
+const timed = async (what, command) => {
+  const { words: _, ...result } = await measure(command, { env })
+  say(
+    `${what}: ${result.cpu.toFixed(1)} s CPU, ${result.wall.toFixed(1)} s, ${Math.round(result.memory / 2 ** 20)} MiB`,
+  )
   return result
 }
 const work = join(dir, 'work')
@@ -91,22 +93,24 @@ const mergedFolder = async (form, percent) => {
 }
 
 const whole = new Map()
-/** mksquashfs of the whole merged root, measured once a form. */
-const wholeSquash = async form => {
-  if (!whole.has(form)) {
+/** mksquashfs of the whole root as `form`'s overlay of 5 % changes it, measured once for each setting. */
+const wholeSquash = async (form, more = []) => {
+  const key = [form, ...more].join(' ')
+  if (!whole.has(key)) {
     const folder = await mergedFolder(form, 5)
     emptyWork()
-    const command = squashCommand(folder, inWork('whole.img'), FORMS[form].args)
-    whole.set(form, await timed(`mksquashfs of all, ${form}`, command))
+    const command = squashCommand(folder, inWork('whole.img'), [...FORMS[form].args, ...more])
+    whole.set(key, await timed(`mksquashfs of all, ${key}`, command))
   }
-  return whole.get(form)
+  return whole.get(key)
 }
 
 const refresh = async (what, base, overlay, more) => {
   emptyWork()
   const cloned = name => ({ from: name, to: inWork(name === base ? 'base.img' : 'overlay') })
   for (const { from, to } of [base, overlay].map(cloned))
-    if (spawnSync('cp', ['--reflink=auto', '--sparse=always', from, to]).status !== 0) throw new Error(`copying ${from}`)
+    if (spawnSync('cp', ['--reflink=auto', '--sparse=always', from, to]).status !== 0)
+      throw new Error(`copying ${from}`)
   spawnSync('sync', [work])
   const result = await timed(
     what,
@@ -140,19 +144,22 @@ const benchRefresh = async () => {
   return forms
 }
 
-/** Every block anew: the base in one form, the result in the other, whose mksquashfs has the very same work. */
+/** Every block anew. The overlay is the one of the form that comes out, so mksquashfs has the very same work. */
 const benchTranscode = async () => {
   const rows = []
-  for (const [from, to] of [
-    ['xz', 'zstd'],
+  for (const [from, to, level] of [
     ['zstd', 'xz'],
+    ['zstd', 'zstd', '12'],
+    ['xz', 'zstd'],
   ]) {
-    const all = await wholeSquash(to)
+    const all = await wholeSquash(to, level ? ['-Xcompression-level', level] : [])
     const [base, overlay] = [await images.image(from), await images.overlay(to, 5)]
-    const ours = await refresh(`transcode ${from} to ${to}`, base, overlay, [
+    const label = FORMS[to].label + (level ? ` level ${level}` : '')
+    const ours = await refresh(`transcode ${from} to ${label}`, base, overlay, [
       ...['--comp', to, '--block-size', String(FORMS[to].blockSize), '--no-verify'],
+      ...(level ? ['--level', level] : []),
     ])
-    rows.push({ from: FORMS[from].label, to: FORMS[to].label, whole: all, ours })
+    rows.push({ from: FORMS[from].label, to: label, whole: all, ours })
   }
   return rows
 }

@@ -7,7 +7,7 @@ import { chooseEncoder } from '../liveos/encoder.js'
 import type { Finding } from '../liveos/finding.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import type { Target } from '../liveos/target.js'
-import { checkImage, type ImageCheck } from './check-image.js'
+import { checkImage } from './check-image.js'
 import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
 import {
   type BlockCounts,
@@ -18,7 +18,7 @@ import {
   type Transcode,
 } from './image-plan.js'
 import { type Progress, progressing, type Report } from './progress.js'
-import { compareAll } from './refresh-run.js'
+import { compareAll, type Verified } from './refresh-write.js'
 
 export interface MergeOptions extends Transcode {
   /** file to be written; must not be there */
@@ -50,10 +50,7 @@ export interface MergeOutcome {
   readonly output: string
   readonly size: number
   readonly blocks: { readonly holes: number; readonly verbatim: number; readonly encoded: number } | null
-  readonly verified:
-    | (ImageCheck & { readonly readBack: 'medium' | 'page cache' })
-    | { readonly bytes: number; readonly readBack: 'medium' | 'page cache' }
-    | null
+  readonly verified: Verified | null
   readonly findings: readonly Finding[]
 }
 

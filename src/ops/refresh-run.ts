@@ -1,12 +1,7 @@
 import { join, resolve } from 'node:path'
-import { copyData } from '../block/copy.js'
-import type { Device } from '../block/device.js'
-import { corrupt, LiveError } from '../error.js'
-import { type WriteOutcome, writeSquashfs } from '../fs/squashfs/writer.js'
+import { LiveError } from '../error.js'
 import { type Folder, openFolder } from '../host/folder.js'
-import { chooseEncoder } from '../liveos/encoder.js'
 import type { Finding } from '../liveos/finding.js'
-import { openStack, type Stack } from '../liveos/stack.js'
 import {
   findBaseName,
   findTarget,
@@ -15,16 +10,12 @@ import {
   type TargetFile,
   type TargetInput,
 } from '../liveos/target.js'
-import { checkImage, type ImageCheck } from './check-image.js'
 import { checkNotInUse, checkUnchanged } from './identity.js'
-import { planImage, rootFindings } from './image-plan.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import {
   createState,
-  type ImageMark,
   isSameImage,
-  markOf,
   markOfName,
   type RefreshState,
   readState,
@@ -33,6 +24,7 @@ import {
   removeState,
 } from './refresh-state.js'
 import { type Cleared, finish, swapIn } from './refresh-swap.js'
+import { copyFile, stageBase, type Verified, type Written, writeNew } from './refresh-write.js'
 
 /** What a refresh came to. Sizes are bytes. */
 export interface RefreshOutcome {
@@ -44,10 +36,7 @@ export interface RefreshOutcome {
   readonly blocks: { readonly holes: number; readonly verbatim: number; readonly encoded: number } | null
   readonly encoder: string | null
   /** what was compared after writing; null where that was not asked for */
-  readonly verified:
-    | (ImageCheck & { readonly readBack: 'medium' | 'page cache' })
-    | { readonly bytes: number; readonly readBack: 'medium' | 'page cache' }
-    | null
+  readonly verified: Verified | null
   readonly overlayReset: boolean
   readonly overlayReadBack: 'medium' | 'page cache' | null
   readonly restored: boolean
@@ -59,17 +48,6 @@ export interface RunOptions {
   /** the folders of tests, which can cut the power */
   readonly wrapFolder?: ((folder: Folder) => Folder) | undefined
 }
-
-/** The new image as it was written and compared. */
-interface Written {
-  readonly mark: ImageMark
-  readonly blocks: RefreshOutcome['blocks']
-  readonly encoder: string | null
-  readonly verified: RefreshOutcome['verified']
-  readonly findings: readonly Finding[]
-}
-
-const PIECE = 1 << 20
 
 /**
  * Runs a refresh as planned. Ordered steps and the state after each; every one is flushed before the next:
@@ -240,200 +218,6 @@ const dropStage = async (stage: RefreshState['stage']): Promise<void> => {
     if (await folder.facts(stage.name)) await folder.unlink(stage.name)
   } catch {
     // a stage that is not reachable now holds a copy that nobody needs
-  }
-}
-
-/** Copies the old base to the stage, flushes it and compares it. @throws CORRUPT, NO_SPACE, IO, CANCELLED */
-const stageBase = async (
-  from: Folder,
-  name: string,
-  to: Folder,
-  stagedName: string,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<void> => {
-  if (await to.facts(stagedName)) await to.unlink(stagedName)
-  await copyFile(from, name, to, stagedName, 'stage', report, signal)
-}
-
-/** Copies a whole file, flushes it and its name, reads it back and compares. */
-const copyFile = async (
-  from: Folder,
-  name: string,
-  to: Folder,
-  newName: string,
-  phase: string,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<'medium' | 'page cache'> => {
-  const source = await from.open(name)
-  try {
-    const copy = await to.create(newName)
-    try {
-      await copy.truncate(source.size)
-      await copyData(source, copy, {
-        signal,
-        onProgress: (doneBytes, totalBytes) => report({ phase, doneBytes, totalBytes }),
-      })
-      await to.copyAttributes(join(from.path, name), newName)
-      await copy.flush()
-    } finally {
-      await copy.close()
-    }
-    await to.sync()
-    const back = await to.openReadBack(newName)
-    try {
-      await compareAll(source, back, report, signal)
-      return back.from
-    } finally {
-      await back.close()
-    }
-  } finally {
-    await source.close()
-  }
-}
-
-/** Compares two devices byte for byte. @throws CORRUPT  they differ, IO, CANCELLED */
-export const compareAll = async (
-  expected: Device,
-  found: Device,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<void> => {
-  const fault = (offset: number) =>
-    corrupt({
-      device: found.name,
-      offset,
-      field: 'bytes read back',
-      expected: `those of ${expected.name}`,
-      found: 'others',
-    })
-  if (expected.size !== found.size)
-    throw corrupt({
-      device: found.name,
-      offset: 0,
-      field: 'size read back',
-      expected: expected.size,
-      found: found.size,
-    })
-  for (let at = 0; at < expected.size; at += PIECE) {
-    if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while what was written was being verified')
-    const length = Math.min(PIECE, expected.size - at)
-    const [a, b] = await Promise.all([expected.read(at, length), found.read(at, length)])
-    if (Buffer.compare(a, b) !== 0) throw fault(at)
-    report({ phase: 'verify', doneBytes: at + length, totalBytes: expected.size })
-  }
-}
-
-/** Writes the new image as `.new`, flushes it and its name, reads it back and compares. */
-const writeNew = async (
-  source: Target,
-  folder: Folder,
-  name: string,
-  plan: RefreshPlan,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<{ written: Written; findings: readonly Finding[] }> => {
-  const stack = await openStack(source)
-  try {
-    const findings = await rootFindings(stack)
-    const written = stack.base.squashfs
-      ? await writeCompressed(stack, folder, name, plan, report, signal)
-      : await writeRaw(stack, folder, name, plan, report, signal)
-    return { written, findings: [...findings, ...written.findings] }
-  } finally {
-    await stack.close()
-  }
-}
-
-/** FAT has neither owners nor attributes of a file: there nothing can be lost. */
-const keepAttributes = async (fromPath: string, folder: Folder, name: string): Promise<readonly Finding[]> => {
-  const lost = await folder.copyAttributes(fromPath, name)
-  return folder.traits.kind !== 'posix'
-    ? []
-    : lost.map(message => ({ code: 'ATTRIBUTES_NOT_KEPT', severity: 'note', where: name, message }))
-}
-
-const decoderOf = (stack: Stack) => ({ decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) })
-
-const writeCompressed = async (
-  stack: Stack,
-  folder: Folder,
-  name: string,
-  { options }: RefreshPlan,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<Written> => {
-  const image = await planImage(stack, options)
-  const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
-  const file = await folder.create(name + NEW_SUFFIX)
-  let written: WriteOutcome
-  let findings: readonly Finding[]
-  try {
-    written = await writeSquashfs(file, image.root, image.settings, {
-      encoder: encoder.encode,
-      depth: decoderOf(stack).depth,
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
-    })
-    report({ phase: 'flush', doneBytes: 0, totalBytes: 0 })
-    findings = await keepAttributes(stack.target.base.path, folder, name + NEW_SUFFIX)
-    await file.flush()
-  } finally {
-    await file.close()
-  }
-  await folder.sync()
-  const back = await folder.openReadBack(name + NEW_SUFFIX)
-  try {
-    let verified: RefreshOutcome['verified'] = null
-    if (options.verify ?? true) {
-      const check = await checkImage(back, image.root, written, {
-        decoder: decoderOf(stack),
-        signal,
-        onProgress: (doneBytes, totalBytes) => report({ phase: 'verify', doneBytes, totalBytes }),
-      })
-      verified = { ...check, readBack: back.from }
-    }
-    const blocks = { holes: written.holeBlocks, verbatim: written.verbatimBlocks, encoded: written.encodedBlocks }
-    return { mark: await markOf(back), blocks, encoder: encoder.name, verified, findings }
-  } finally {
-    await back.close()
-  }
-}
-
-const writeRaw = async (
-  stack: Stack,
-  folder: Folder,
-  name: string,
-  { options }: RefreshPlan,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<Written> => {
-  const file = await folder.create(name + NEW_SUFFIX)
-  let findings: readonly Finding[]
-  try {
-    await file.truncate(stack.root.size)
-    await copyData(stack.root, file, {
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
-    })
-    report({ phase: 'flush', doneBytes: 0, totalBytes: 0 })
-    findings = await keepAttributes(stack.target.base.path, folder, name + NEW_SUFFIX)
-    await file.flush()
-  } finally {
-    await file.close()
-  }
-  await folder.sync()
-  const back = await folder.openReadBack(name + NEW_SUFFIX)
-  try {
-    let verified: RefreshOutcome['verified'] = null
-    if (options.verify ?? true) {
-      await compareAll(stack.root, back, report, signal)
-      verified = { bytes: stack.root.size, readBack: back.from }
-    }
-    return { mark: await markOf(back), blocks: null, encoder: null, verified, findings }
-  } finally {
-    await back.close()
   }
 }
 
