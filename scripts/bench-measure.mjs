@@ -1,6 +1,7 @@
 // Runs a program and says what it and all its children cost.
 import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 
 const SAMPLE_MS = 100
 /** The kernel walks all pages of a process to tell its PSS: looking takes at most one part in so many of the time. */
@@ -13,6 +14,12 @@ const spent = () => {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const written = /^write_bytes: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))
   return { cpu: (Number(fields[13]) + Number(fields[14])) / TICKS, written: Number(written[1]) }
+}
+
+/** Seconds of CPU that all of the machine has spent. */
+const busy = () => {
+  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split('\n')[0].match(/\d+/g).map(Number)
+  return (user + nice + system + irq + softirq) / TICKS
 }
 
 /** Memory of a process and its descendants in bytes: shared pages counted once (PSS), and as ps would add them up (RSS). */
@@ -43,12 +50,14 @@ const memoryOf = pid => {
 /**
  * Runs one program to its end; nothing else may be started meanwhile.
  *
- * @returns seconds of CPU (user and system, whole tree), seconds of wall time, peak bytes of memory, bytes written to the medium
+ * @returns seconds of CPU (user and system, whole tree), seconds of wall time, the share of the machine that other programs took
+ *          meanwhile (0 to 1), peak bytes of memory, bytes written to the medium
  * @throws Error  it failed, with its last words
  */
 export const measure = ([program, ...args], { env = process.env } = {}) =>
   new Promise((resolve, reject) => {
     const before = spent()
+    const busyBefore = busy()
     const start = process.hrtime.bigint()
     const peak = { pss: 0, rss: 0 }
     let words = ''
@@ -68,8 +77,10 @@ export const measure = ([program, ...args], { env = process.env } = {}) =>
     }
     timer = setTimeout(look, SAMPLE_MS)
     let wall = 0
+    let all = 0
     child.on('exit', () => {
       wall = Number(process.hrtime.bigint() - start) / 1e9
+      all = busy() - busyBefore
       clearTimeout(timer)
     })
     child.on('error', error => {
@@ -79,9 +90,11 @@ export const measure = ([program, ...args], { env = process.env } = {}) =>
     child.on('close', (code, signal) => {
       const after = spent()
       if (code !== 0) return reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? code}:\n${words}`))
+      const cpu = after.cpu - before.cpu
       resolve({
-        cpu: after.cpu - before.cpu,
+        cpu,
         wall,
+        others: Math.max(0, (all - cpu) / (wall * availableParallelism())),
         memory: peak.pss,
         rss: peak.rss,
         written: after.written - before.written,

@@ -23,22 +23,26 @@ const table = (head, rows) => {
 }
 
 const COST = ['CPU s', 'wall s', 'peak MiB', 'written MiB']
-const cost = ({ cpu, wall, memory, rss, written }) => [
+/** Above this share of the machine other programs have stretched a wall time. */
+const DISTURBED = 0.1
+const wallOf = ({ wall, others }) => seconds(wall) + (others > DISTURBED ? ` (${Math.round(others * 100)} % others)` : '')
+const cost = ({ cpu, wall, others, memory, rss, written }) => [
   seconds(cpu),
-  seconds(wall),
+  wallOf({ wall, others }),
   `${mib(memory)} (${mib(rss)})`,
   mib(written),
 ]
 const sum = (a, b) => ({
   cpu: a.cpu + b.cpu,
   wall: a.wall + b.wall,
+  others: (a.others * a.wall + b.others * b.wall) / (a.wall + b.wall),
   memory: Math.max(a.memory, b.memory),
   rss: Math.max(a.rss, b.rss),
   written: a.written + b.written,
 })
 
 const where = ({ machine: { cpu, cores, memory, kernel, node, mksquashfs, mke2fs, date }, size }) =>
-  `${date}: ${cpu}, ${cores} cores, ${Math.round(memory / 2 ** 30)} GiB, Linux ${kernel}, Node ${node.slice(1)}, mksquashfs ${mksquashfs}, mke2fs ${mke2fs}. Root filesystem of ${mib(size)} MiB, full of files of /usr. Files lie in the page cache.`
+  `${date}: ${cpu}, ${cores} cores, ${Math.round(memory / 2 ** 30)} GiB, Linux ${kernel}, Node ${node.slice(1)}, mksquashfs ${mksquashfs}, mke2fs ${mke2fs}. Root filesystem of ${mib(size)} MiB, full of files of /usr. Files lie in the page cache. Where other programs took more than a tenth of the machine meanwhile, the wall time says so.`
 
 const verdict = (value, target, better) => `${better(value, target) ? 'met' : '**missed**'}`
 const atLeast = (value, target) => value >= target

@@ -152,12 +152,20 @@ export const removeState = async (folder: Folder, base: string): Promise<void> =
   await folder.sync()
 }
 
-const PAGE = 65536
+const PIECE = 1 << 20
+
+/** The error of two names that a power cut may have left on one cluster chain. */
+export const sharedChain = (folder: Folder, name: string, other: string): LiveError =>
+  new LiveError(
+    'REFUSED',
+    `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.vfat -a' on its partition, mount it and run this again`,
+    { name, other },
+  )
 
 /**
  * Removes a file that a refresh left. On FAT a cut in the middle of a rename can leave two names on one cluster chain, and
- * removing one of them would free the clusters of the other: there it is removed only where its first bytes differ from
- * those of every file it might share them with, as two names on one chain begin with the same cluster.
+ * removing one of them would free the clusters of the other: there it is removed only where it differs from every file it
+ * might share them with, as two names on one chain read the same from the first byte on.
  *
  * @throws REFUSED  it could be the same chain
  */
@@ -169,27 +177,27 @@ export const removeLeftover = async (
   const name = base + suffix
   const facts = await folder.facts(name)
   if (!facts) return
-  if (!folder.traits.atomicRename && facts.size > 0) {
-    const bytes = await firstBytes(folder, name)
-    for (const other of [base, base + OLD_SUFFIX, base + NEW_SUFFIX]) {
-      if (other === name || !(await folder.facts(other))) continue
-      if (Buffer.compare(bytes, await firstBytes(folder, other)) === 0)
-        throw new LiveError(
-          'REFUSED',
-          `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.vfat -a' on its partition, mount it and run this again`,
-          { name, other },
-        )
-    }
-  }
+  if (!folder.traits.atomicRename && facts.size > 0)
+    for (const other of [base, base + OLD_SUFFIX, base + NEW_SUFFIX])
+      if (other !== name && (await folder.facts(other)) && (await beginAlike(folder, name, other)))
+        throw sharedChain(folder, name, other)
   await folder.unlink(name)
   await folder.sync()
 }
 
-const firstBytes = async (folder: Folder, name: string): Promise<Uint8Array> => {
-  const file = await folder.open(name)
+/** True where two files read the same as far as both go. */
+const beginAlike = async (folder: Folder, name: string, other: string): Promise<boolean> => {
+  const [a, b] = [await folder.open(name), await folder.open(other)]
   try {
-    return await file.read(0, Math.min(PAGE, file.size))
+    const size = Math.min(a.size, b.size)
+    if (size === 0) return false
+    for (let at = 0; at < size; at += PIECE) {
+      const length = Math.min(PIECE, size - at)
+      if (Buffer.compare(await a.read(at, length), await b.read(at, length)) !== 0) return false
+    }
+    return true
   } finally {
-    await file.close()
+    await a.close()
+    await b.close()
   }
 }

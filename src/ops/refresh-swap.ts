@@ -5,7 +5,15 @@ import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { openBase } from '../liveos/stack.js'
 import { NEW_SUFFIX, OLD_SUFFIX, type TargetFile } from '../liveos/target.js'
-import { isSameImage, markOfName, type RefreshState, recordStep, removeLeftover, removeState } from './refresh-state.js'
+import {
+  isSameImage,
+  markOfName,
+  type RefreshState,
+  recordStep,
+  removeLeftover,
+  removeState,
+  sharedChain,
+} from './refresh-state.js'
 import { clearOverlay } from './reset.js'
 
 /**
@@ -17,45 +25,53 @@ import { clearOverlay } from './reset.js'
  * On FAT, or where the old base has been staged away (the stick can't boot between the two):
  * 1. rename base to .old    2. rename .new to base
  *
- * May be called again after a cut at any point.
+ * How far a run before this one came is told by the names alone, as two images may look alike: without .new the swap is
+ * done. On FAT a cut in the middle of a rename leaves its two names on one cluster chain; then there is a name too many.
  *
- * @throws REFUSED  what is there is neither the old nor the new image, CORRUPT, IO
+ * @throws REFUSED  two names may be on one chain, or what is there is neither the old nor the new image; CORRUPT, IO
  */
-export const swapIn = async (folder: Folder, base: string, { fresh, old }: RefreshState): Promise<void> => {
+export const swapIn = async (folder: Folder, base: string, { fresh, old, stage }: RefreshState): Promise<void> => {
+  const newName = base + NEW_SUFFIX
+  const oldName = base + OLD_SUFFIX
   const fault = (what: string) =>
     new LiveError(
       'REFUSED',
-      `${folder.path}: ${what}. Nothing more was changed; look at ${base}, ${base}${NEW_SUFFIX} and ${base}${OLD_SUFFIX} yourself`,
+      `${folder.path}: ${what}. Nothing more was changed; look at ${base}, ${newName} and ${oldName} yourself`,
       { path: folder.path },
     )
-  const newName = base + NEW_SUFFIX
-  const oldName = base + OLD_SUFFIX
-  const [now, waiting, kept] = [
-    await markOfName(folder, base),
-    await markOfName(folder, newName),
-    await markOfName(folder, oldName),
-  ]
-  if (isSameImage(now, fresh)) {
-    // done before the cut; on FAT its two names may still be on one chain
-    if (waiting) await removeLeftover(folder, base, NEW_SUFFIX)
+  await removeEmptied(folder, base)
+  const now = await markOfName(folder, base)
+  const waiting = await markOfName(folder, newName)
+  const kept = await markOfName(folder, oldName)
+  if (!waiting) {
+    if (!isSameImage(now, fresh)) throw fault(`${base} is not the image that was verified`)
     return
   }
   if (!isSameImage(waiting, fresh)) throw fault(`${newName} is not the image that was verified`)
-  if (now && !isSameImage(now, old)) throw fault(`${base} is neither the old nor the new image`)
-  if (kept && !isSameImage(kept, old)) throw fault(`${oldName} is not the old image`)
-  if (now && folder.traits.atomicRename) {
+  const { atomicRename } = folder.traits
+  if (now && !atomicRename && (kept || stage)) throw sharedChain(folder, kept ? oldName : newName, base)
+  if (now && !isSameImage(now, old)) throw fault(`${base} is not the old image`)
+  if (now && atomicRename) {
     if (!kept) {
       await folder.link(base, oldName)
       await folder.sync()
     }
   } else if (now) {
-    // both names of the old image on one chain: only fsck can tell them apart again
-    if (kept) await removeLeftover(folder, base, OLD_SUFFIX)
     await folder.rename(base, oldName)
     await folder.sync()
   }
   await folder.rename(newName, base)
   await folder.sync()
+}
+
+/** Where two names were on one cluster chain, fsck.vfat leaves one of them without clusters: that one held nothing of its own. */
+const removeEmptied = async (folder: Folder, base: string): Promise<void> => {
+  if (folder.traits.atomicRename) return
+  for (const name of [base, base + OLD_SUFFIX, base + NEW_SUFFIX]) {
+    if ((await folder.facts(name))?.size !== 0) continue
+    await folder.unlink(name)
+    await folder.sync()
+  }
 }
 
 /** What clearing up came to. */
@@ -82,7 +98,11 @@ export const clearUp = async (
   let readBack: Cleared['readBack'] = null
   const mayReset = overlay !== undefined && (verified || (await isMerged(folder, base, overlay)))
   if (mayReset) readBack = await clearOverlay(overlay.folder, overlay.name)
-  if (!state.keepOld) await removeLeftover(folder, base, OLD_SUFFIX)
+  // a run that came here without a cut has seen its own renames end: then the names share nothing
+  if (!state.keepOld && verified && (await folder.facts(base + OLD_SUFFIX))) {
+    await folder.unlink(base + OLD_SUFFIX)
+    await folder.sync()
+  } else if (!state.keepOld) await removeLeftover(folder, base, OLD_SUFFIX)
   if (state.stage && stage && (await stage.facts(state.stage.name))) {
     await stage.unlink(state.stage.name)
     await stage.sync()

@@ -41,7 +41,9 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
   offsets[0] = parts.startBlock
   for (let n = 0; n < blockCount; n++) offsets[n + 1] = offsets[n]! + sizes[n]!
   const tailStart = blockCount * blockSize
+  /** the block behind the last read, and how many blocks were read one behind the other up to there */
   let expected = -1
+  let inSequence = 0
 
   const lengthOf = (block: number): number => Math.min(blockSize, size - block * blockSize)
   const stored = (block: number): StoredAt | undefined =>
@@ -76,10 +78,12 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
       if (length === 0) return new Uint8Array(0)
       const first = Math.floor(offset / blockSize)
       const last = Math.floor((offset + length - 1) / blockSize)
-      const sequential = first === expected || first === expected - 1
+      const follows = first === expected || first === expected - 1
+      inSequence = (follows ? inSequence : 0) + last + 1 - (follows ? expected : first)
       expected = last + 1
-      // all blocks of this read, and in a sequence the ones behind it, are expanded side by side
-      const ahead = sequential ? last + blocks.depth : last
+      // All blocks of this read are expanded side by side, and in a sequence the ones behind it, the more the longer it is:
+      // who reads some parts of one block, as a snapshot does around its chunks, pays for no other.
+      const ahead = follows ? last + Math.min(blocks.depth, inSequence - 1) : last
       for (let n = first + 1; n <= Math.min(ahead, blockCount - 1) && n <= first + Math.max(blocks.depth, 1); n++) {
         const at = stored(n)
         if (at) blocks.ahead(at, label(n))
