@@ -18,7 +18,10 @@ const spent = () => {
 
 /** Seconds of CPU that all of the machine has spent. */
 const busy = () => {
-  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8').split('\n')[0].match(/\d+/g).map(Number)
+  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'utf8')
+    .split('\n')[0]
+    .match(/\d+/g)
+    .map(Number)
   return (user + nice + system + irq + softirq) / TICKS
 }
 

@@ -25,7 +25,8 @@ const table = (head, rows) => {
 const COST = ['CPU s', 'wall s', 'peak MiB', 'written MiB']
 /** Above this share of the machine other programs have stretched a wall time. */
 const DISTURBED = 0.1
-const wallOf = ({ wall, others }) => seconds(wall) + (others > DISTURBED ? ` (${Math.round(others * 100)} % others)` : '')
+const wallOf = ({ wall, others }) =>
+  seconds(wall) + (others > DISTURBED ? ` (${Math.round(others * 100)} % others)` : '')
 const cost = ({ cpu, wall, others, memory, rss, written }) => [
   seconds(cpu),
   wallOf({ wall, others }),

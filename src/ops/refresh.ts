@@ -174,7 +174,8 @@ const checkNamesFree = async (target: Target): Promise<void> => {
     )
 }
 
-const planFresh = async (target: Target, options: RefreshOptions, startAgain: boolean): Promise<RefreshPlan> => {
+/** Plans a refresh of a target that no earlier run left half done. @throws as `planRefresh` */
+export const planFresh = async (target: Target, options: RefreshOptions, startAgain: boolean): Promise<RefreshPlan> => {
   await checkNotInUse(target)
   await checkWritable(target)
   if (!startAgain) await checkNamesFree(target)
