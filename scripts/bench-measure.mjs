@@ -25,6 +25,17 @@ const busy = () => {
   return (user + nice + system + irq + softirq) / TICKS
 }
 
+/** Starts looking; the function given back tells seconds of CPU, bytes written, and the share of the machine (0 to 1) that others took. */
+export const observe = () => {
+  const [before, busyBefore, start] = [spent(), busy(), performance.now()]
+  return () => {
+    const [after, all, wall] = [spent(), busy() - busyBefore, (performance.now() - start) / 1000]
+    const cpu = after.cpu - before.cpu
+    const others = Math.max(0, (all - cpu) / (wall * availableParallelism()))
+    return { cpu, written: after.written - before.written, others }
+  }
+}
+
 /** Memory of a process and its descendants in bytes: shared pages counted once (PSS), and as ps would add them up (RSS). */
 const memoryOf = pid => {
   const children = new Map()
@@ -59,8 +70,7 @@ const memoryOf = pid => {
  */
 export const measure = ([program, ...args], { env = process.env } = {}) =>
   new Promise((resolve, reject) => {
-    const before = spent()
-    const busyBefore = busy()
+    const observed = observe()
     const start = process.hrtime.bigint()
     const peak = { pss: 0, rss: 0 }
     let words = ''
@@ -80,10 +90,8 @@ export const measure = ([program, ...args], { env = process.env } = {}) =>
     }
     timer = setTimeout(look, SAMPLE_MS)
     let wall = 0
-    let all = 0
     child.on('exit', () => {
       wall = Number(process.hrtime.bigint() - start) / 1e9
-      all = busy() - busyBefore
       clearTimeout(timer)
     })
     child.on('error', error => {
@@ -91,16 +99,15 @@ export const measure = ([program, ...args], { env = process.env } = {}) =>
       reject(error)
     })
     child.on('close', (code, signal) => {
-      const after = spent()
+      const { cpu, written, others } = observed()
       if (code !== 0) return reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? code}:\n${words}`))
-      const cpu = after.cpu - before.cpu
       resolve({
         cpu,
         wall,
-        others: Math.max(0, (all - cpu) / (wall * availableParallelism())),
+        others,
         memory: peak.pss,
         rss: peak.rss,
-        written: after.written - before.written,
+        written,
         words,
       })
     })

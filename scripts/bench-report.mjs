@@ -132,11 +132,11 @@ Whole processes, the best of three runs; each form once without an overlay where
 `
 
 const statusPart = part => {
-  const { first, median, slowest } = part.result
+  const { first, median, slowest, others } = part.result
   const ms = value => `${Math.round(value * 1000)} ms`
   return `## Status of the sample stick
 
-${part.machine.date}: a new process each time, median of 10: **${ms(median)}** (slowest ${ms(slowest)}, very first ${ms(first)}); wanted: under 250 ms, ${verdict(median, 0.25, atMost)}.
+${part.machine.date}: a new process each time, median of 10: **${ms(median)}** (slowest ${ms(slowest)}, very first ${ms(first)}${others > DISTURBED ? `; others took ${Math.round(others * 100)} % of the machine` : ''}); wanted: under 250 ms, ${verdict(median, 0.25, atMost)}.
 `
 }
 

@@ -5,7 +5,7 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchImages, FORMS, PATH, READ_FORMS, squashCommand } from './bench-images.mjs'
-import { measure } from './bench-measure.mjs'
+import { measure, observe } from './bench-measure.mjs'
 import { printed, writeReport } from './bench-report.mjs'
 import { build, missingJudges, orExplain, ROOT } from './ready.mjs'
 import { unpackSample } from './sample.mjs'
@@ -210,6 +210,7 @@ const benchStatus = async () => {
   rmSync(stick, { recursive: true, force: true })
   await unpackSample(stick)
   const walls = []
+  const observed = observe()
   for (let n = 0; n < 11; n++) {
     const start = process.hrtime.bigint()
     const { status } = spawnSync(process.execPath, [join(ROOT, 'bin', 'liveos'), 'status', stick], { stdio: 'ignore' })
@@ -219,7 +220,7 @@ const benchStatus = async () => {
   // The first run may fill Node's cache of compiled code, which later ones, also after a reboot, find on the disk.
   const [first, ...rest] = walls
   rest.sort((a, b) => a - b)
-  return { first, median: (rest[4] + rest[5]) / 2, slowest: rest[9] }
+  return { first, median: (rest[4] + rest[5]) / 2, slowest: rest[9], others: observed().others }
 }
 
 const versionOf = (program, ...args) => {

@@ -42,13 +42,16 @@ export const findMksquashfs = async (): Promise<Mksquashfs | undefined> => {
 /** True where this mksquashfs has the compressor. */
 export const hasCompressor = (tool: Mksquashfs, name: CompressorName): boolean => tool.compressors.includes(name)
 
+/** glibc gives large blocks back to the kernel at every free, and mksquashfs has one for each block: half of its page faults. */
+const KEEP_MEMORY = { MALLOC_MMAP_THRESHOLD_: '16777216', MALLOC_TRIM_THRESHOLD_: '33554432' }
+
 const startMksquashfs: Mksquashfs['start'] = async (args, signal) => {
   const folder = await mkdtemp(join(tmpdir(), 'liveos-encode-'))
   const path = join(folder, 'blocks.squashfs')
   const remove = () => rm(folder, { recursive: true, force: true })
   let image: Device | undefined
   try {
-    const child = await startFed('mksquashfs', ['-', path, ...args], signal)
+    const child = await startFed('mksquashfs', ['-', path, ...args], signal, KEEP_MEMORY)
     return {
       write: child.write,
       async finish() {

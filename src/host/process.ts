@@ -81,12 +81,17 @@ export interface FedProcess {
 }
 
 /** Starts a program that reads what it is given. @throws NOT_FOUND  it is not installed */
-export const startFed = async (name: string, args: readonly string[], signal?: AbortSignal): Promise<FedProcess> => {
+export const startFed = async (
+  name: string,
+  args: readonly string[],
+  signal?: AbortSignal,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<FedProcess> => {
   const path = await findTool(name)
   if (!path) throw missing(name)
   const child: ChildProcess = spawn(path, [...args], {
     stdio: ['pipe', 'ignore', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C' },
+    env: { ...process.env, LC_ALL: 'C', ...environment },
   })
   const stdin = child.stdin!
   let words = ''
