@@ -1,5 +1,5 @@
 import type { Device } from '../block/device.js'
-import { type FileDevice, openFile } from '../block/file.js'
+import type { FileDevice } from '../block/file.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
 import { readStore, type Store } from '../block/snapshot/store.js'
 import { type CodecPool, openPool } from '../bytes/pool.js'
@@ -77,7 +77,7 @@ export const openStack = async (target: Target, { threads }: { readonly threads?
     await closeAll(open)
   }
   const opened = async (file: TargetFile): Promise<FileDevice> => {
-    const device = await openFile(file.path)
+    const device = await file.folder.open(file.name)
     open.push(device)
     return device
   }

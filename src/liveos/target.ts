@@ -185,6 +185,16 @@ export const findTarget = async (input: TargetInput, stagedBase?: TargetFile): P
   return { name: directory, stick: { root, liveDir }, medium, base, home, ...found }
 }
 
+/**
+ * What a refresh that was cut short left, for the checks before it is finished. The base may have no name of its own then:
+ * the state file stands in for it.
+ */
+export const findCutTarget = async (input: TargetInput, folder: Folder, baseName: string): Promise<Target> => {
+  const path = join(folder.path, baseName)
+  const base = (await folder.facts(baseName))?.kind === 'file' ? path : path + STATE_SUFFIX
+  return findTarget(input, await targetFile(base, 'base image'))
+}
+
 const findPair = async (input: TargetInput, basePath: string, stagedBase?: TargetFile): Promise<Target> => {
   if (input.target !== undefined) throw usage('name either a stick or --base FILE (with --overlay FILE), not both')
   const base = stagedBase ?? (await targetFile(basePath, 'base image'))

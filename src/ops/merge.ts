@@ -1,5 +1,7 @@
 import { basename, dirname, resolve } from 'node:path'
 import { copyData } from '../block/copy.js'
+import type { ReadBackDevice } from '../block/direct.js'
+import type { GrowingFile } from '../block/file.js'
 import { LiveError } from '../error.js'
 import { writeSquashfs } from '../fs/squashfs/writer.js'
 import { type Folder, openFolder } from '../host/folder.js'
@@ -18,6 +20,8 @@ import {
   type Transcode,
 } from './image-plan.js'
 import { type Progress, progressing, type Report } from './progress.js'
+import type { RunOptions } from './refresh-run.js'
+import { removeFile } from './refresh-state.js'
 import { compareAll, type Verified } from './refresh-write.js'
 
 export interface MergeOptions extends Transcode {
@@ -132,14 +136,15 @@ const rawSize = async (stack: Stack, folder: Folder): Promise<number> => {
 export async function* runMerge(
   target: Target,
   plan: MergePlan,
-  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  { signal, wrapFolder = folder => folder }: RunOptions = {},
 ): AsyncGenerator<Progress, MergeOutcome> {
   return yield* progressing(async report => {
     await checkUnchanged([
       { file: target.base, planned: plan.base },
       ...(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []),
     ])
-    const { folder, name } = await outputFolder(plan.output)
+    const { folder: found, name } = await outputFolder(plan.output)
+    const folder = wrapFolder(found)
     const stack = await openStack(target)
     try {
       const findings = await rootFindings(stack)
@@ -156,22 +161,31 @@ export async function* runMerge(
 
 type Made = Pick<MergeOutcome, 'size' | 'blocks' | 'verified'>
 
-/** Makes a file and removes it again where its making fails. */
-const making = async <T>(
+/** Makes a file and reads it back; removes it again where one of the two fails. */
+const making = async <T, V>(
   folder: Folder,
   name: string,
-  make: (file: Awaited<ReturnType<Folder['create']>>) => Promise<T>,
-): Promise<T> => {
+  make: (file: GrowingFile) => Promise<T>,
+  check: (back: ReadBackDevice, made: T) => Promise<V>,
+): Promise<{ made: T; verified: V }> => {
   const file = await folder.create(name)
   try {
-    const made = await make(file)
-    await file.flush()
-    await file.close()
+    let made: T
+    try {
+      made = await make(file)
+      await file.flush()
+    } finally {
+      await file.close()
+    }
     await folder.sync()
-    return made
+    const back = await folder.openReadBack(name)
+    try {
+      return { made, verified: await check(back, made) }
+    } finally {
+      await back.close()
+    }
   } catch (error) {
-    await file.close().catch(() => undefined)
-    await folder.unlink(name)
+    await removeFile(folder, name).catch(() => undefined)
     throw error
   }
 }
@@ -185,22 +199,24 @@ const mergeRaw = async (
   signal: AbortSignal | undefined,
 ): Promise<Made> => {
   const { size } = stack.root
-  await making(folder, name, async file => {
-    await file.truncate(size)
-    await copyData(stack.root, file, {
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
-    })
-    report({ phase: 'flush', doneBytes: 0, totalBytes: 0 })
-  })
-  if (plan.options.verify === false) return { size, blocks: null, verified: null }
-  const back = await folder.openReadBack(name)
-  try {
-    await compareAll(stack.root, back, report, signal)
-    return { size, blocks: null, verified: { bytes: size, readBack: back.from } }
-  } finally {
-    await back.close()
-  }
+  const { verified } = await making(
+    folder,
+    name,
+    async file => {
+      await file.truncate(size)
+      await copyData(stack.root, file, {
+        signal,
+        onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
+      })
+      report({ phase: 'flush', doneBytes: 0, totalBytes: 0 })
+    },
+    async back => {
+      if (plan.options.verify === false) return null
+      await compareAll(stack.root, back, report, signal)
+      return { bytes: size, readBack: back.from }
+    },
+  )
+  return { size, blocks: null, verified }
 }
 
 const mergeSquashfs = async (
@@ -214,25 +230,26 @@ const mergeSquashfs = async (
   const image = await planImage(stack, plan.options)
   const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
   const decoder = { decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) }
-  const written = await making(folder, name, file =>
-    writeSquashfs(file, image.root, image.settings, {
-      encoder: encoder.encode,
-      depth: decoder.depth,
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
-    }),
+  const { made: written, verified } = await making(
+    folder,
+    name,
+    file =>
+      writeSquashfs(file, image.root, image.settings, {
+        encoder: encoder.encode,
+        depth: decoder.depth,
+        signal,
+        onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
+      }),
+    async (back, outcome) => {
+      if (plan.options.verify === false) return null
+      const check = await checkImage(back, image.root, outcome, {
+        decoder,
+        signal,
+        onProgress: (doneBytes, totalBytes) => report({ phase: 'verify', doneBytes, totalBytes }),
+      })
+      return { ...check, readBack: back.from }
+    },
   )
   const blocks = { holes: written.holeBlocks, verbatim: written.verbatimBlocks, encoded: written.encodedBlocks }
-  if (plan.options.verify === false) return { size: written.size, blocks, verified: null }
-  const back = await folder.openReadBack(name)
-  try {
-    const check = await checkImage(back, image.root, written, {
-      decoder,
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'verify', doneBytes, totalBytes }),
-    })
-    return { size: written.size, blocks, verified: { ...check, readBack: back.from } }
-  } finally {
-    await back.close()
-  }
+  return { size: written.size, blocks, verified }
 }

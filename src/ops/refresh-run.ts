@@ -4,13 +4,14 @@ import { type Folder, openFolder } from '../host/folder.js'
 import type { Finding } from '../liveos/finding.js'
 import {
   findBaseName,
+  findCutTarget,
   findTarget,
   NEW_SUFFIX,
   type Target,
   type TargetFile,
   type TargetInput,
 } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged } from './identity.js'
+import { checkNotInUse, checkUnchanged, identityOf } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import {
@@ -20,8 +21,10 @@ import {
   type RefreshState,
   readState,
   recordStep,
-  removeLeftover,
+  removeEmptied,
+  removeFile,
   removeState,
+  sharedChain,
 } from './refresh-state.js'
 import { type Cleared, finish, swapIn } from './refresh-swap.js'
 import { copyFile, stageBase, type Verified, type Written, writeNew } from './refresh-write.js'
@@ -70,13 +73,18 @@ export async function* runRefresh(
     const found = await findBaseName(input)
     const folder = wrapFolder(found.folder)
     const state = await readState(folder, found.name)
-    const resumed = state && state !== 'unreadable' && state.step !== 'writing' ? state : undefined
-    if ((resumed?.step ?? null) !== (plan.method === 'finishing' ? plan.resume!.step : null))
+    const resumed = isCutLate(state) ? state : undefined
+    const step = resumed?.step ?? (state === undefined ? null : 'writing')
+    if (step !== (plan.resume?.step ?? null))
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
-    const wrap = <T extends TargetFile | undefined>(file: T): T =>
-      file ? { ...file, folder: wrapFolder(file.folder) } : file
-    if (resumed && resumed.step !== 'rewriting') return finishCut(input, folder, found.name, resumed, wrap, report)
-    if (resumed) return resumeRewriting(input, folder, found.name, resumed, plan, wrap, report, signal)
+    if (resumed) {
+      await checkNotInUse(await findCutTarget(input, folder, found.name))
+      // a run that was killed may have left its last step in the page cache only
+      await recordStep(folder, found.name, resumed.step, resumed.fresh)
+      await folder.sync()
+      const cut: Cut = { input, folder, name: found.name, state: resumed, wrapFolder, report, signal }
+      return resumed.step === 'rewriting' ? resumeRewriting(cut, plan) : finishCut(cut)
+    }
     const target = await findTarget(input)
     await checkUnchanged([
       ...(plan.base ? [{ file: target.base, planned: plan.base }] : []),
@@ -84,7 +92,7 @@ export async function* runRefresh(
     ])
     await checkNotInUse(target)
     return refresh(
-      { ...target, base: wrap(target.base), overlay: wrap(target.overlay) },
+      { ...target, base: wrapFile(target.base, wrapFolder), overlay: wrapFile(target.overlay, wrapFolder) },
       plan,
       state !== undefined,
       report,
@@ -93,6 +101,9 @@ export async function* runRefresh(
     )
   })
 }
+
+const wrapFile = <T extends TargetFile | undefined>(file: T, wrapFolder: (folder: Folder) => Folder): T =>
+  file ? { ...file, folder: wrapFolder(file.folder) } : file
 
 const outcome = (
   base: string,
@@ -135,8 +146,8 @@ const refresh = async (
   const { options } = plan
   if (startAgain) {
     const before = await readState(folder, name)
-    if (before && before !== 'unreadable') await dropStage(before.stage)
-    await removeLeftover(folder, name, NEW_SUFFIX)
+    if (before && before !== 'unreadable') await dropStage(before.stage, wrapFolder)
+    await removeFile(folder, name + NEW_SUFFIX)
     await removeState(folder, name)
   }
   const stageFolder = options.stage === undefined ? undefined : wrapFolder(await openFolder(resolve(options.stage)))
@@ -149,10 +160,10 @@ const refresh = async (
     stage: stageFolder ? { folder: stageFolder.path, name: `liveos-stage-${old.head.slice(0, 16)}-${name}` } : null,
   }
   let staged = false
+  let swapping = false
   const undo = async (): Promise<void> => {
-    await removeLeftover(folder, name, NEW_SUFFIX)
-    if (state.stage && stageFolder && (await stageFolder.facts(state.stage.name)))
-      await stageFolder.unlink(state.stage.name)
+    await removeFile(folder, name + NEW_SUFFIX)
+    if (state.stage && stageFolder) await removeFile(stageFolder, state.stage.name)
     await removeState(folder, name)
   }
   try {
@@ -180,6 +191,7 @@ const refresh = async (
     const { written, findings } = await writeNew(source, folder, name, plan, report, signal)
     await checkUnchanged(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : [])
     await recordStep(folder, name, 'swapping', written.mark)
+    swapping = true
     report({ phase: 'swap', doneBytes: 0, totalBytes: 0 })
     const cleared = await finish(
       folder,
@@ -191,19 +203,26 @@ const refresh = async (
     )
     return outcome(path, facts.size, written, written.mark.size, cleared, findings)
   } catch (error) {
-    const now = await readState(folder, name).catch(() => undefined)
-    const untouched = !staged && (now === undefined || now === 'unreadable' || now.step === 'writing')
+    // a state that can't be read back might be a later one, so nothing is undone then
+    const now = await readState(folder, name).catch(() => null)
+    const untouched = !staged && !swapping && now !== null && !isCutLate(now)
     if (untouched) await undo().catch(() => undefined)
-    throw tellState(
-      error,
-      untouched
-        ? 'nothing on the stick has changed'
-        : staged && now !== 'unreadable' && now?.step === 'rewriting'
-          ? `the stick can't boot now; its old base is safe in ${state.stage!.folder}. Run refresh again to finish, or with --restore to put the old base back`
-          : 'the new base is verified; run refresh again to finish',
-    )
+    throw tellState(error, untouched ? 'nothing on the stick has changed' : stateAfter(now, state.stage))
   }
 }
+
+/** True where a refresh was cut after the point from which it is finished, and not started again. */
+const isCutLate = (state: RefreshState | 'unreadable' | null | undefined): state is RefreshState =>
+  !!state && state !== 'unreadable' && state.step !== 'writing'
+
+const stateAfter = (now: RefreshState | 'unreadable' | null | undefined, stage: RefreshState['stage']): string =>
+  stage && isCutLate(now) && now.step === 'rewriting'
+    ? `the stick can't boot now; its old base is safe in ${stage.folder}. Run refresh again to finish, or with --restore to put the old base back`
+    : now === undefined
+      ? 'the new base is in place and the overlay empty; only leftovers may still be there'
+      : isCutLate(now)
+        ? 'the new base is verified; run refresh again to finish'
+        : 'run refresh again to finish'
 
 /** The same error with a sentence on the state of the stick. */
 const tellState = (error: unknown, state: string): unknown => {
@@ -211,101 +230,120 @@ const tellState = (error: unknown, state: string): unknown => {
   return new LiveError(error.code, `${error.message} (${state})`, { ...error.data, state }, error.cause)
 }
 
-const dropStage = async (stage: RefreshState['stage']): Promise<void> => {
+const dropStage = async (stage: RefreshState['stage'], wrapFolder: (folder: Folder) => Folder): Promise<void> => {
   if (!stage) return
   try {
-    const folder = await openFolder(stage.folder)
-    if (await folder.facts(stage.name)) await folder.unlink(stage.name)
+    await removeFile(wrapFolder(await openFolder(stage.folder)), stage.name)
   } catch {
     // a stage that is not reachable now holds a copy that nobody needs
   }
 }
 
-type Wrap = <T extends TargetFile | undefined>(file: T) => T
+/** A refresh that was cut short, to be finished. */
+interface Cut {
+  readonly input: TargetInput
+  readonly folder: Folder
+  readonly name: string
+  readonly state: RefreshState
+  readonly wrapFolder: (folder: Folder) => Folder
+  readonly report: Report
+  readonly signal: AbortSignal | undefined
+}
 
 /** Ends a refresh that was cut short after its new image had been verified. */
-const finishCut = async (
-  input: TargetInput,
-  folder: Folder,
-  name: string,
-  state: RefreshState,
-  wrap: Wrap,
-  report: Report,
-): Promise<RefreshOutcome> => {
+const finishCut = async ({ input, folder, name, state, wrapFolder, report }: Cut): Promise<RefreshOutcome> => {
   report({ phase: 'swap', doneBytes: 0, totalBytes: 0 })
   if (state.step !== 'resetting') {
     await swapIn(folder, name, state)
     await recordStep(folder, name, 'resetting', state.fresh)
   }
   const target = await findTarget(input)
-  await checkNotInUse(target)
-  const stage = state.stage ? await openFolder(state.stage.folder).catch(() => undefined) : undefined
-  const cleared = await finish(folder, name, { ...state, step: 'resetting' }, wrap(target.overlay), false, stage)
-  return outcome(
-    target.base.path,
-    state.old.size,
-    undefined,
-    state.fresh!.size,
-    cleared,
-    target.overlay && !cleared.overlayReset ? [NEWER] : [],
-  )
+  const { stage } = state
+  const stageFolder = stage ? await openFolder(stage.folder).then(wrapFolder, () => undefined) : undefined
+  const overlay = wrapFile(target.overlay, wrapFolder)
+  const cleared = await finish(folder, name, { ...state, step: 'resetting' }, overlay, false, stageFolder)
+  return outcome(target.base.path, state.old.size, undefined, state.fresh!.size, cleared, [
+    ...(overlay && !cleared.overlayReset ? [NEWER] : []),
+    ...(stage && !stageFolder ? [stageLeft(stage)] : []),
+  ])
 }
 
+const stageLeft = ({ folder, name }: NonNullable<RefreshState['stage']>): Finding => ({
+  code: 'STAGE_LEFT',
+  severity: 'note',
+  where: folder,
+  message: `${folder} can't be reached now, so the copy of the old base in it stays`,
+  remedy: `remove ${join(folder, name)}; nothing needs it any more`,
+})
+
 /** Goes on from the staged base after a cut while the new image was being written, or puts the old base back. */
-const resumeRewriting = async (
-  input: TargetInput,
-  folder: Folder,
-  name: string,
-  state: RefreshState,
-  plan: RefreshPlan,
-  wrap: Wrap,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<RefreshOutcome> => {
-  const stage = wrap({
-    folder: await openFolder(state.stage!.folder),
-    name: state.stage!.name,
-    path: join(state.stage!.folder, state.stage!.name),
-    facts: { kind: 'file', size: 0, allocated: 0, device: 0, inode: 0, modified: 0 },
-  })
-  const mark = await markOfName(stage.folder, stage.name)
-  if (!isSameImage(mark, state.old))
-    throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
-  await removeLeftover(folder, name, NEW_SUFFIX)
-  if (plan.options.restore) {
-    if ((await markOfName(folder, name)) === undefined) {
-      await copyFile(stage.folder, stage.name, folder, name + NEW_SUFFIX, 'restore', report, signal)
-      await folder.rename(name + NEW_SUFFIX, name)
-      await folder.sync()
+const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutcome> => {
+  const { folder, name, state } = cut
+  try {
+    const stageFolder = cut.wrapFolder(await openFolder(state.stage!.folder))
+    const stage: TargetFile = {
+      folder: stageFolder,
+      name: state.stage!.name,
+      path: join(stageFolder.path, state.stage!.name),
+      facts: (await stageFolder.facts(state.stage!.name))!,
     }
-    await stage.folder.unlink(stage.name)
-    await stage.folder.sync()
-    await removeState(folder, name)
-    return {
-      ...outcome(join(folder.path, name), state.old.size, undefined, state.old.size, undefined, []),
-      restored: true,
-    }
+    await removeEmptied(folder, name)
+    const there = await markOfName(folder, name)
+    if (there && !isSameImage(there, state.old))
+      throw new LiveError('REFUSED', `${name} is not the base that was staged: somebody has put another one there`, {
+        path: join(folder.path, name),
+      })
+    // only the rename of a restore leaves both
+    if (there && !folder.traits.atomicRename && (await folder.facts(name + NEW_SUFFIX)))
+      throw sharedChain(folder, name + NEW_SUFFIX, name)
+    if (plan.options.restore) return await restore(cut, stage, there !== undefined)
+    if (!isSameImage(await markOfName(stageFolder, stage.name), state.old))
+      throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
+    await removeFile(folder, name + NEW_SUFFIX)
+    // the old base still has its name where the cut came just before it was removed
+    await removeFile(folder, name)
+    return await rewrite(cut, stage, plan)
+  } catch (error) {
+    throw tellState(error, stateAfter(await readState(folder, name).catch(() => null), state.stage))
   }
-  // the old base may still have its name where the cut came just before it was removed
-  const there = await markOfName(folder, name)
-  if (there && !isSameImage(there, state.old))
-    throw new LiveError('REFUSED', `${name} is not the base that was staged: somebody has put another one there`, {
-      path: join(folder.path, name),
-    })
-  if (there) {
-    await folder.unlink(name)
+}
+
+/**
+ * Puts the staged base back: copied beside, flushed, read back and compared → renamed → state `writing`, the stick as it was →
+ * staged copy and state file removed.
+ *
+ * @param inPlace  the old base has its name, be it again or still
+ */
+const restore = async (
+  { folder, name, state, report, signal }: Cut,
+  stage: TargetFile,
+  inPlace: boolean,
+): Promise<RefreshOutcome> => {
+  await removeFile(folder, name + NEW_SUFFIX)
+  if (!inPlace) {
+    if (!isSameImage(await markOfName(stage.folder, stage.name), state.old))
+      throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
+    await copyFile(stage.folder, stage.name, folder, name + NEW_SUFFIX, 'restore', report, signal)
+    await folder.rename(name + NEW_SUFFIX, name)
     await folder.sync()
   }
-  const target = await findTarget(input, { ...stage, facts: (await stage.folder.facts(stage.name))! })
+  await recordStep(folder, name, 'writing', null)
+  await removeFile(stage.folder, stage.name)
+  await removeState(folder, name)
+  return {
+    ...outcome(join(folder.path, name), state.old.size, undefined, state.old.size, undefined, []),
+    restored: true,
+  }
+}
+
+const rewrite = async (cut: Cut, stage: TargetFile, plan: RefreshPlan): Promise<RefreshOutcome> => {
+  const { input, folder, name, state, wrapFolder, report, signal } = cut
+  const target = await findTarget(input, stage)
+  const overlay = wrapFile(target.overlay, wrapFolder)
   const { written, findings } = await writeNew(target, folder, name, plan, report, signal)
+  if (overlay) await checkUnchanged([{ file: overlay, planned: identityOf(overlay) }])
   await recordStep(folder, name, 'swapping', written.mark)
-  const cleared = await finish(
-    folder,
-    name,
-    { ...state, step: 'swapping', fresh: written.mark },
-    wrap(target.overlay),
-    true,
-    stage.folder,
-  )
+  const swapping: RefreshState = { ...state, step: 'swapping', fresh: written.mark }
+  const cleared = await finish(folder, name, swapping, overlay, true, stage.folder)
   return outcome(join(folder.path, name), state.old.size, written, written.mark.size, cleared, findings)
 }

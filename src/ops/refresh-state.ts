@@ -152,52 +152,24 @@ export const removeState = async (folder: Folder, base: string): Promise<void> =
   await folder.sync()
 }
 
-const PIECE = 1 << 20
-
 /** The error of two names that a power cut may have left on one cluster chain. */
 export const sharedChain = (folder: Folder, name: string, other: string): LiveError =>
   new LiveError(
     'REFUSED',
-    `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.vfat -a' on its partition, mount it and run this again`,
+    `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.${folder.traits.kind === 'exfat' ? 'exfat' : 'vfat'} -a' on its partition, mount it and run this again`,
     { name, other },
   )
 
-/**
- * Removes a file that a refresh left. On FAT a cut in the middle of a rename can leave two names on one cluster chain, and
- * removing one of them would free the clusters of the other: there it is removed only where it differs from every file it
- * might share them with, as two names on one chain read the same from the first byte on.
- *
- * @throws REFUSED  it could be the same chain
- */
-export const removeLeftover = async (
-  folder: Folder,
-  base: string,
-  suffix: typeof NEW_SUFFIX | typeof OLD_SUFFIX,
-): Promise<void> => {
-  const name = base + suffix
-  const facts = await folder.facts(name)
-  if (!facts) return
-  if (!folder.traits.atomicRename && facts.size > 0)
-    for (const other of [base, base + OLD_SUFFIX, base + NEW_SUFFIX])
-      if (other !== name && (await folder.facts(other)) && (await beginAlike(folder, name, other)))
-        throw sharedChain(folder, name, other)
+/** Removes a file that a refresh left, where it is there. The caller knows that it shares its clusters with no other. */
+export const removeFile = async (folder: Folder, name: string): Promise<void> => {
+  if (!(await folder.facts(name))) return
   await folder.unlink(name)
   await folder.sync()
 }
 
-/** True where two files read the same as far as both go. */
-const beginAlike = async (folder: Folder, name: string, other: string): Promise<boolean> => {
-  const [a, b] = [await folder.open(name), await folder.open(other)]
-  try {
-    const size = Math.min(a.size, b.size)
-    if (size === 0) return false
-    for (let at = 0; at < size; at += PIECE) {
-      const length = Math.min(PIECE, size - at)
-      if (Buffer.compare(await a.read(at, length), await b.read(at, length)) !== 0) return false
-    }
-    return true
-  } finally {
-    await a.close()
-    await b.close()
-  }
+/** Where two names were on one cluster chain, fsck.vfat leaves one of them without clusters: that one held nothing of its own. */
+export const removeEmptied = async (folder: Folder, base: string): Promise<void> => {
+  if (folder.traits.atomicRename) return
+  for (const name of [base, base + OLD_SUFFIX, base + NEW_SUFFIX])
+    if ((await folder.facts(name))?.size === 0) await removeFile(folder, name)
 }

@@ -4,13 +4,14 @@ import { readStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { openBase } from '../liveos/stack.js'
-import { NEW_SUFFIX, OLD_SUFFIX, type TargetFile } from '../liveos/target.js'
+import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, type TargetFile } from '../liveos/target.js'
 import {
   isSameImage,
   markOfName,
   type RefreshState,
   recordStep,
-  removeLeftover,
+  removeEmptied,
+  removeFile,
   removeState,
   sharedChain,
 } from './refresh-state.js'
@@ -64,16 +65,6 @@ export const swapIn = async (folder: Folder, base: string, { fresh, old, stage }
   await folder.sync()
 }
 
-/** Where two names were on one cluster chain, fsck.vfat leaves one of them without clusters: that one held nothing of its own. */
-const removeEmptied = async (folder: Folder, base: string): Promise<void> => {
-  if (folder.traits.atomicRename) return
-  for (const name of [base, base + OLD_SUFFIX, base + NEW_SUFFIX]) {
-    if ((await folder.facts(name))?.size !== 0) continue
-    await folder.unlink(name)
-    await folder.sync()
-  }
-}
-
 /** What clearing up came to. */
 export interface Cleared {
   /** false where the overlay holds changes that the new base doesn't: then it is kept */
@@ -83,7 +74,8 @@ export interface Cleared {
 
 /**
  * Ends a refresh: overlay reset → old base removed (unless kept) → staged copy removed → state file removed. Each is on the
- * medium before the next; may be called again after a cut at any point.
+ * medium before the next; may be called again after a cut at any point. The state is `resetting`, so both renames are on the
+ * medium whole: no two names share a cluster chain any more.
  *
  * @param verified  the overlay is the very one that was merged and compared; otherwise it is compared again here
  */
@@ -98,15 +90,10 @@ export const clearUp = async (
   let readBack: Cleared['readBack'] = null
   const mayReset = overlay !== undefined && (verified || (await isMerged(folder, base, overlay)))
   if (mayReset) readBack = await clearOverlay(overlay.folder, overlay.name)
-  // a run that came here without a cut has seen its own renames end: then the names share nothing
-  if (!state.keepOld && verified && (await folder.facts(base + OLD_SUFFIX))) {
-    await folder.unlink(base + OLD_SUFFIX)
-    await folder.sync()
-  } else if (!state.keepOld) await removeLeftover(folder, base, OLD_SUFFIX)
-  if (state.stage && stage && (await stage.facts(state.stage.name))) {
-    await stage.unlink(state.stage.name)
-    await stage.sync()
-  }
+  // a cut reset may have been followed by a boot: what was saved then belongs to changes that the new base holds
+  else if (overlay) await removeFile(overlay.folder, overlay.name + RESET_SUFFIX)
+  if (!state.keepOld) await removeFile(folder, base + OLD_SUFFIX)
+  if (state.stage && stage) await removeFile(stage, state.stage.name)
   await removeState(folder, base)
   return { overlayReset: mayReset, readBack }
 }

@@ -1,11 +1,12 @@
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
-import { openFolder } from '../host/folder.js'
+import { factsOf, openFolder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import type { Finding } from '../liveos/finding.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import {
   findBaseName,
+  findCutTarget,
   findTarget,
   NEW_SUFFIX,
   OLD_SUFFIX,
@@ -92,6 +93,9 @@ const planResume = async (input: TargetInput, options: RefreshOptions, state: Re
     )
   const rewriting = state.step === 'rewriting'
   const target = input.target ?? input.base ?? folder.path
+  const cut = await findCutTarget(input, folder, name)
+  await checkNotInUse(cut)
+  await checkWritable(cut)
   if (
     rewriting &&
     state.stage &&
@@ -158,7 +162,7 @@ const planResume = async (input: TargetInput, options: RefreshOptions, state: Re
 }
 
 /** Files that a kept base or somebody else left where the refresh wants to write. @throws REFUSED */
-const checkNamesFree = async (target: Target): Promise<void> => {
+const checkNamesFree = async (target: Target, startAgain: boolean): Promise<void> => {
   const { folder, name } = target.base
   if (await folder.facts(name + OLD_SUFFIX))
     throw new LiveError(
@@ -166,7 +170,7 @@ const checkNamesFree = async (target: Target): Promise<void> => {
       `${name}${OLD_SUFFIX} is there, the base that an earlier refresh kept: remove it or give it another name first`,
       { path: `${target.base.path}${OLD_SUFFIX}` },
     )
-  if (await folder.facts(name + NEW_SUFFIX))
+  if (!startAgain && (await folder.facts(name + NEW_SUFFIX)))
     throw new LiveError(
       'REFUSED',
       `${name}${NEW_SUFFIX} is there and no refresh of ours left it: remove it or give it another name first`,
@@ -178,7 +182,7 @@ const checkNamesFree = async (target: Target): Promise<void> => {
 export const planFresh = async (target: Target, options: RefreshOptions, startAgain: boolean): Promise<RefreshPlan> => {
   await checkNotInUse(target)
   await checkWritable(target)
-  if (!startAgain) await checkNamesFree(target)
+  await checkNamesFree(target, startAgain)
   const stack = await openStack(target)
   try {
     checkWorthwhile(stack, options)
@@ -256,7 +260,9 @@ const planSpace = async (
   const { base } = stack.target
   const { traits } = base.folder
   const oldBytes = base.facts.size
-  const freeBytes = await base.folder.freeBytes()
+  // what an earlier run left is removed first
+  const leftover = (await base.folder.facts(base.name + NEW_SUFFIX))?.allocated ?? 0
+  const freeBytes = (await base.folder.freeBytes()) + leftover
   const neededBytes = newBytesAtMost + MARGIN
   const fileBytes = stack.base.squashfs ? newBytesAtMost : stack.root.size
   if (fileBytes > traits.maxFileSize)
@@ -269,18 +275,21 @@ const planSpace = async (
       },
     )
   let stageBytes: number | null = null
+  let freed = 0
   if (stage !== undefined) {
     const folder = await openFolder(resolve(stage))
     if (folder.path === base.folder.path)
       throw new LiveError('USAGE', '--stage wants a folder elsewhere, not on the stick itself')
-    stageBytes = await folder.freeBytes()
+    stageBytes = (await folder.freeBytes()) + (await stagedBytes(base, folder.path))
     if (stageBytes < oldBytes + MARGIN)
       throw new LiveError('NO_SPACE', `${stage} has ${stageBytes} bytes free, and the old base needs ${oldBytes}`, {
         neededBytes: oldBytes,
         freeBytes: stageBytes,
       })
+    // on the same filesystem the copy takes what removing the old base gives
+    if ((await factsOf(folder.path))?.device !== base.facts.device) freed = base.facts.allocated
   }
-  const available = freeBytes + (stage === undefined ? 0 : base.facts.allocated)
+  const available = freeBytes + freed
   if (neededBytes > available)
     throw new LiveError(
       'NO_SPACE',
@@ -295,6 +304,13 @@ const planSpace = async (
     fileLimit: traits.maxFileSize < Number.MAX_SAFE_INTEGER ? traits.maxFileSize : null,
     stageBytes,
   }
+}
+
+/** Bytes of the copy of the old base that an earlier run left in the stage. */
+const stagedBytes = async ({ folder, name }: Target['base'], stagePath: string): Promise<number> => {
+  const state = await readState(folder, name)
+  if (!state || state === 'unreadable' || state.stage?.folder !== stagePath) return 0
+  return (await factsOf(join(stagePath, state.stage.name)))?.allocated ?? 0
 }
 
 const cannotBoot = ({ base: { folder, name } }: Target, { stage }: RefreshOptions): string | null => {

@@ -88,7 +88,8 @@ export async function* runReset(target: Target, plan: ResetPlan): AsyncGenerator
  * 3. the rest cleared, flushed, read back: a new overlay
  * 4. the saved bytes removed
  *
- * A cut between 1 and 4 leaves the saved bytes; a second run starts again at 2 and takes them away.
+ * A cut leaves the saved bytes, perhaps not all of them before 2; a second run starts again, at 2 where that was done, and
+ * takes them away.
  *
  * @throws IO  what was read back is not zero
  */
@@ -98,8 +99,8 @@ export const clearOverlay = async (folder: Folder, name: string): Promise<'mediu
   try {
     const size = Math.min(RESET_BYTES, overlay.size)
     const page = await overlay.read(0, size)
-    // saved bytes of a run that was cut are kept as they are: the overlay may be cleared in part by now
-    if (!(await folder.facts(saved))) await savePage(folder, saved, page)
+    // once the first sector is cleared, what an earlier run saved is whole, and the overlay is not any more
+    if (!isZero(page.subarray(0, SECTOR)) || !(await folder.facts(saved))) await savePage(folder, saved, page)
     await overlay.write(0, new Uint8Array(Math.min(SECTOR, size)))
     await overlay.flush()
     await overlay.write(0, new Uint8Array(size))
@@ -108,6 +109,7 @@ export const clearOverlay = async (folder: Folder, name: string): Promise<'mediu
     await overlay.close()
   }
   const back = await folder.openReadBack(name)
+  let readBack: 'medium' | 'page cache'
   try {
     if (!isZero(await back.read(0, Math.min(RESET_BYTES, back.size))))
       throw new LiveError(
@@ -115,15 +117,17 @@ export const clearOverlay = async (folder: Folder, name: string): Promise<'mediu
         `${name} was cleared, but other bytes were read back: the stick does not keep what is written to it`,
         { name },
       )
-    return back.from
+    readBack = back.from
   } finally {
     await back.close()
-    await folder.unlink(saved)
-    await folder.sync()
   }
+  await folder.unlink(saved)
+  await folder.sync()
+  return readBack
 }
 
 const savePage = async (folder: Folder, saved: string, page: Uint8Array): Promise<void> => {
+  if (await folder.facts(saved)) await folder.unlink(saved)
   const copy = await folder.create(saved)
   try {
     await copy.write(0, page)

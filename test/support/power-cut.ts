@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto'
 import { link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WritableDevice } from '../../src/block/device.js'
 import type { GrowingFile } from '../../src/block/file.js'
 import { FAT_MAX_FILE, type Folder, type FolderTraits } from '../../src/host/folder.js'
+import { random } from './random.js'
 
 /** A step that a writer took, as the medium would see it. `folder` counts the folders under test. */
 export type Step =
@@ -34,7 +36,8 @@ export interface Faults {
 }
 
 /**
- * A folder that does everything for real and writes each step into one log. `before` may throw, as a full stick would.
+ * A folder that does everything for real and writes each step into one log. `before` may throw, as a full stick would. Only
+ * flushing is left out, as media are rebuilt from the log, and attributes, which cost a process each time.
  */
 export const recordingFolder = (
   real: Folder,
@@ -61,7 +64,6 @@ export const recordingFolder = (
     },
     async flush() {
       note({ kind: 'flush', folder: index, name })
-      await file.flush()
     },
     close: () => file.close(),
   })
@@ -102,26 +104,31 @@ export const recordingFolder = (
     },
     async sync() {
       note({ kind: 'sync', folder: index })
-      await real.sync()
     },
+    copyAttributes: async () => [],
   }
 }
 
+type DataStep = Extract<Step, { kind: 'write' | 'truncate' }>
+
 interface Inode {
   durable: Uint8Array
-  pending: Extract<Step, { kind: 'write' | 'truncate' }>[]
+  pending: DataStep[]
 }
 
 /** Names to inodes; two names may have one inode. */
 type Names = Map<string, Inode>
 
-/** What a folder holds. */
+/** What a folder holds. Names with the very same array are names of one file. */
 export type Content = ReadonlyMap<string, Uint8Array>
 
-/** A medium that a power cut could leave: the folders with their files; `shared` lists names on one cluster chain. */
+/** A medium that a power cut could leave: the folders with their files; `shared` lists names of one file, or on one cluster chain. */
 export interface Medium {
   readonly folders: readonly { readonly files: Content; readonly shared: readonly (readonly string[])[] }[]
+  /** steps that were begun */
   readonly cut: number
+  /** equal for equal media */
+  readonly key: string
 }
 
 /** Files of a directory. */
@@ -131,52 +138,74 @@ export const contentOf = async (path: string): Promise<Map<string, Uint8Array>> 
   return files
 }
 
-/** What a lost write leaves where the file was grown by others: whatever was on the medium. */
+/** What lies where nothing that was written has arrived: whatever was on the medium before. */
 const DIRT = 0x5a
+const SECTOR = 512
 
-const apply = (inode: Inode, keep: (index: number, count: number) => boolean | 'half', grown: boolean): Uint8Array => {
-  const { durable, pending } = inode
-  const end = pending.reduce(
-    (size, step) => (step.kind === 'truncate' ? step.size : Math.max(size, step.offset + step.bytes.length)),
-    durable.length,
-  )
-  const kept = pending.map((_, index) => keep(index, pending.length))
-  const reach = pending.reduce(
-    (size, step, index) =>
-      !kept[index] ? size : step.kind === 'truncate' ? step.size : Math.max(size, step.offset + step.bytes.length),
-    durable.length,
-  )
-  const bytes = new Uint8Array(grown ? Math.max(end, reach) : reach).fill(DIRT)
-  bytes.set(durable.subarray(0, bytes.length))
-  // what a truncate adds is a hole, or zeroed by the filesystem; only what was to be written there may be dirty
-  for (const [index, step] of pending.entries())
-    if (step.kind === 'truncate' && kept[index]) bytes.fill(0, durable.length, Math.max(durable.length, step.size))
-  for (const [index, step] of pending.entries())
-    if (step.kind === 'write' && kept[index] !== true)
-      bytes.fill(DIRT, Math.max(durable.length, step.offset), Math.max(durable.length, step.offset + step.bytes.length))
-  for (const [index, step] of pending.entries()) {
-    const how = kept[index]
-    if (!how || step.kind === 'truncate') continue
-    // sectors are whole, but a write of several may be cut between two of them
-    const part =
-      how === 'half' ? step.bytes.subarray(0, Math.max(512, Math.floor(step.bytes.length / 1024) * 512)) : step.bytes
-    if (step.offset + part.length <= bytes.length) bytes.set(part, step.offset)
+/** Which writes that were not flushed are on the medium: all of one, none of it, or its first sectors. */
+type Kept = (step: DataStep) => boolean | number
+
+const all: Kept = () => true
+
+const endOf = (step: DataStep, before: number): number =>
+  step.kind === 'truncate' ? step.size : Math.max(before, step.offset + step.bytes.length)
+
+/**
+ * The bytes of a file after a cut.
+ *
+ * @param grown  the size in the directory is the last one, whatever of the data has arrived
+ */
+const afterCut = ({ durable, pending }: Inode, kept: Kept, grown: boolean, kind: Kind): Uint8Array => {
+  if (pending.length === 0) return durable
+  const size = pending
+    .filter(step => grown || kept(step) !== false)
+    .reduce((end, step) => endOf(step, end), durable.length)
+  const bytes = new Uint8Array(size).fill(DIRT)
+  bytes.set(durable.subarray(0, size))
+  // what a truncate adds is a hole where there are holes; on FAT the kernel writes zeros, which are lost like other data
+  const zeroed = kind === 'posix' || pending.every(step => kept(step) === true)
+  for (const step of pending) {
+    if (step.kind === 'truncate') {
+      if (zeroed && kept(step)) bytes.fill(0, Math.min(size, durable.length))
+      continue
+    }
+    const how = kept(step)
+    const part = how === false ? 0 : how === true ? step.bytes.length : Math.min(step.bytes.length, how * SECTOR)
+    const lost = Math.max(durable.length, step.offset + part)
+    if (lost < step.offset + step.bytes.length) bytes.fill(DIRT, lost, step.offset + step.bytes.length)
+    const fits = step.bytes.subarray(0, Math.min(part, Math.max(0, size - step.offset)))
+    bytes.set(fits, Math.min(size, step.offset))
   }
   return bytes
 }
 
-/** Choices over the writes of a file that were not flushed: all lost, all there, only the last, all but the first, the last cut in half. */
-const CHOICES: readonly ((index: number, count: number) => boolean | 'half')[] = [
-  () => false,
-  () => true,
-  (index, count) => index === count - 1,
-  index => index !== 0,
-  (index, count) => (index === count - 1 ? 'half' : true),
-]
+/** Above so many writes that were not flushed, their subsets are drawn and not all tried. */
+const MOST = 10
+const DRAWN = 64
+
+/** Subsets of the writes that were not flushed, and writes cut between two sectors while the others are there. */
+function* choices(pending: readonly DataStep[], below: (limit: number) => number): Generator<Kept> {
+  const subset = (has: (index: number) => boolean): Kept => {
+    const kept = new Set(pending.filter((_, index) => has(index)))
+    return step => kept.has(step)
+  }
+  if (pending.length <= MOST)
+    for (let mask = 0; mask < 2 ** pending.length; mask++) yield subset(index => (mask & (1 << index)) !== 0)
+  else {
+    yield subset(() => true)
+    yield subset(() => false)
+    for (let n = 0; n < DRAWN; n++) yield subset(() => below(2) === 0)
+  }
+  for (const cut of pending) {
+    const sectors = cut.kind === 'write' ? Math.ceil(cut.bytes.length / SECTOR) : 0
+    const ends = new Set([1, sectors - 1, 1 + below(Math.max(1, sectors - 1))])
+    for (const end of ends) if (end > 0 && end < sectors) yield step => (step === cut ? end : true)
+  }
+}
 
 type NameStep = Extract<Step, { kind: 'create' | 'rename' | 'link' | 'unlink' }>
 
-const takeName = (names: Names, step: NameStep, made: Map<NameStep, Inode>, half: boolean): void => {
+const takeName = (names: Names, step: NameStep, made: ReadonlyMap<NameStep, Inode>, half: boolean): void => {
   if (step.kind === 'create') names.set(step.name, made.get(step)!)
   else if (step.kind === 'unlink') names.delete(step.name)
   else {
@@ -188,86 +217,109 @@ const takeName = (names: Names, step: NameStep, made: Map<NameStep, Inode>, half
   }
 }
 
-/** Every medium that a cut in the log could leave, each state once. */
-export function* powerCuts(initial: readonly Content[], log: readonly Step[], kind: Kind): Generator<Medium> {
-  const seen = new Set<string>()
-  for (let cut = 0; cut <= log.length; cut++) {
-    const inodes: Inode[] = []
-    const made = new Map<NameStep, Inode>()
-    const folders = initial.map(files => {
-      const names: Names = new Map()
-      for (const [name, bytes] of files) {
-        const inode: Inode = { durable: bytes, pending: [] }
-        inodes.push(inode)
-        names.set(name, inode)
-      }
-      return { durable: names, live: new Map(names), pending: [] as NameStep[] }
-    })
-    for (const step of log.slice(0, cut)) {
-      const folder = folders[step.folder]!
-      if (step.kind === 'write' || step.kind === 'truncate') folder.live.get(step.name)!.pending.push(step)
-      else if (step.kind === 'flush') {
-        const inode = folder.live.get(step.name)!
-        inode.durable = apply(inode, () => true, true)
-        inode.pending = []
-      } else if (step.kind === 'sync') {
-        for (const name of folder.pending.splice(0)) takeName(folder.durable, name, made, false)
-      } else {
-        if (step.kind === 'create') {
-          const inode: Inode = { durable: new Uint8Array(0), pending: [] }
-          inodes.push(inode)
-          made.set(step, inode)
-        }
-        takeName(folder.live, step, made, false)
-        folder.pending.push(step)
-      }
+interface Directory {
+  readonly durable: Names
+  readonly live: Names
+  pending: NameStep[]
+}
+
+/** Folders as they are after the first steps of a log. */
+const replay = (initial: readonly Content[], steps: readonly Step[], kind: Kind) => {
+  const made = new Map<NameStep, Inode>()
+  const folders = initial.map((files): Directory => {
+    const known = new Map<Uint8Array, Inode>()
+    const durable: Names = new Map()
+    for (const [name, bytes] of files) {
+      const inode = known.get(bytes) ?? { durable: bytes, pending: [] }
+      known.set(bytes, inode)
+      durable.set(name, inode)
     }
-    const nameChoices = folders.reduce((most, folder) => Math.max(most, folder.pending.length), 0)
-    for (let kept = 0; kept <= nameChoices; kept++)
-      for (const half of kind === 'fat' && kept > 0 ? [false, true] : [false])
-        for (const choice of CHOICES)
-          for (const grown of [true, false]) {
-            const medium = folders.map(({ durable, pending }) => {
-              const names: Names = new Map(durable)
-              const steps = pending.slice(0, kept)
-              for (const [index, step] of steps.entries())
-                takeName(names, step, made, half && index === steps.length - 1)
-              const bytes = new Map<Inode, Uint8Array>()
-              for (const inode of names.values()) bytes.set(inode, apply(inode, choice, grown))
-              const groups = new Map<Inode, string[]>()
-              for (const [name, inode] of names) groups.set(inode, [...(groups.get(inode) ?? []), name])
-              return {
-                files: new Map([...names].map(([name, inode]) => [name, bytes.get(inode)!])),
-                shared: [...groups.values()].filter(group => group.length > 1),
-              }
-            })
-            const key = medium
-              .map(
-                ({ files, shared }) =>
-                  [...files]
-                    .map(([name, b]) => `${name}:${b.length}:${fingerprint(b)}`)
-                    .sort()
-                    .join() + JSON.stringify(shared),
-              )
-              .join('|')
-            if (seen.has(key)) continue
-            seen.add(key)
-            yield { folders: medium, cut }
-          }
+    return { durable, live: new Map(durable), pending: [] }
+  })
+  for (const step of steps) {
+    const folder = folders[step.folder]!
+    if (step.kind === 'write' || step.kind === 'truncate') folder.live.get(step.name)!.pending.push(step)
+    else if (step.kind === 'flush') {
+      const inode = folder.live.get(step.name)!
+      inode.durable = afterCut(inode, all, true, kind)
+      inode.pending = []
+    } else if (step.kind === 'sync')
+      for (const name of folder.pending.splice(0)) takeName(folder.durable, name, made, false)
+    else {
+      if (step.kind === 'create') made.set(step, { durable: new Uint8Array(0), pending: [] })
+      takeName(folder.live, step, made, false)
+      folder.pending.push(step)
+    }
+  }
+  return { folders, made }
+}
+
+/** Names that a cut may leave: any number of the first changes that were not synced; on FAT the last of them half done. */
+const nameChoices = ({ durable, pending }: Directory, made: ReadonlyMap<NameStep, Inode>, kind: Kind): Names[] => {
+  const found: Names[] = []
+  for (let kept = 0; kept <= pending.length; kept++)
+    for (const half of kind === 'fat' && pending[kept - 1]?.kind === 'rename' ? [true, false] : [false]) {
+      const names: Names = new Map(durable)
+      for (const [index, step] of pending.slice(0, kept).entries())
+        takeName(names, step, made, half && index === kept - 1)
+      found.push(names)
+    }
+  return found
+}
+
+function* product<T>(lists: readonly (readonly T[])[]): Generator<readonly T[]> {
+  const [first, ...rest] = lists
+  if (!first) return yield []
+  for (const value of first) for (const others of product(rest)) yield [value, ...others]
+}
+
+/** Every medium that a cut in the log could leave, each once. @param seed  for what is drawn, see `choices` */
+export function* powerCuts(initial: readonly Content[], log: readonly Step[], kind: Kind, seed = 1): Generator<Medium> {
+  const seen = new Set<string>()
+  const { below } = random(seed)
+  for (let cut = 0; cut <= log.length; cut++) {
+    const { folders, made } = replay(initial, log.slice(0, cut), kind)
+    const inodes = new Set(folders.flatMap(({ durable, live }) => [...durable.values(), ...live.values()]))
+    const pending = [...inodes].flatMap(inode => inode.pending)
+    for (const kept of choices(pending, below))
+      for (const grown of pending.length > 0 ? [true, false] : [true]) {
+        const bytes = new Map([...inodes].map(inode => [inode, afterCut(inode, kept, grown, kind)]))
+        for (const chosen of product(folders.map(folder => nameChoices(folder, made, kind)))) {
+          const medium = chosen.map(names => ({
+            files: new Map([...names].map(([name, inode]) => [name, bytes.get(inode)!])),
+            shared: groupsOf(names),
+          }))
+          const key = keyOf(medium)
+          if (seen.has(key)) continue
+          seen.add(key)
+          yield { folders: medium, cut, key }
+        }
+      }
   }
 }
 
-const known = new WeakMap<Uint8Array, number>()
+const groupsOf = (names: Names): readonly (readonly string[])[] => {
+  const groups = new Map<Inode, string[]>()
+  for (const [name, inode] of names) groups.set(inode, [...(groups.get(inode) ?? []), name])
+  return [...groups.values()].filter(group => group.length > 1)
+}
 
-/** FNV-1a over the bytes: states are told apart, not attackers kept out. */
-const fingerprint = (bytes: Uint8Array): number => {
-  const before = known.get(bytes)
-  if (before !== undefined) return before
-  let hash = 0x811c9dc5
-  for (let n = 0; n < bytes.length; n++) hash = Math.imul(hash ^ bytes[n]!, 0x01000193)
-  known.set(bytes, hash)
+const hashes = new WeakMap<Uint8Array, string>()
+
+/** SHA-1 of some bytes, counted once for each array. */
+export const hashOf = (bytes: Uint8Array): string => {
+  let hash = hashes.get(bytes)
+  if (hash === undefined) {
+    hash = createHash('sha1').update(bytes).digest('base64')
+    hashes.set(bytes, hash)
+  }
   return hash
 }
+
+const keyOf = (folders: Medium['folders']): string =>
+  JSON.stringify(
+    folders.map(({ files, shared }) => [[...files].map(([name, bytes]) => [name, hashOf(bytes)]).sort(), shared]),
+  )
 
 /** Lays a medium's folder out in a fresh directory; names on one chain become hard links. */
 export const layOut = async (path: string, { files, shared }: Medium['folders'][number]): Promise<void> => {

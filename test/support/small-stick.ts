@@ -31,14 +31,15 @@ export interface SmallStick {
   readonly merged: Uint8Array
 }
 
-/** Lays a stick out: `LiveOS` with a base made by mksquashfs (or raw) and an overlay whose chunks change some blocks, one to zeros. */
+/** Lays a stick out; a base that is not `packed` is a squashfs of bare blocks, which needs no workers: `LiveOS` with a base made by mksquashfs (or raw) and an overlay whose chunks change some blocks, one to zeros. */
 export const smallStick = async (
   path: string,
   {
     raw = false,
+    packed = true,
     blocks = 12,
     changed = [1, 2, 9, 20, 33, 44, 45, 46, 47],
-  }: { raw?: boolean; blocks?: number; changed?: readonly number[] } = {},
+  }: { raw?: boolean; packed?: boolean; blocks?: number; changed?: readonly number[] } = {},
 ): Promise<SmallStick> => {
   const root = bytesOf(1, blocks * BLOCK + 5000)
   root.fill(0, 3 * BLOCK, 4 * BLOCK)
@@ -66,6 +67,7 @@ export const smallStick = async (
       '-noappend',
       '-no-progress',
       '-all-root',
+      ...(packed ? [] : ['-noI', '-noD', '-noF']),
     ])
     await rm(tree, { recursive: true })
   }
