@@ -63,7 +63,7 @@ export const isSameImage = (a: ImageMark | null | undefined, b: ImageMark | null
 
 const sectorOf = ({ step, fresh }: Pick<RefreshState, 'step' | 'fresh'>): Uint8Array => {
   const text = JSON.stringify({ liveos: 'refresh', version: VERSION, step, fresh })
-  return Buffer.from(text.padEnd(SECTOR - 1) + '\n')
+  return Buffer.from(`${text.padEnd(SECTOR - 1)}\n`)
 }
 
 /** Makes the state file. It and its name are on the medium when this returns. @throws NO_SPACE, IO */
