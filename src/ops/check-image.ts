@@ -46,6 +46,14 @@ export const checkImage = async (
   const found = await readTree(fs)
   const files: { readonly expected: FileNode; readonly found: FileNode }[] = []
   const inodes = compareTrees(fs, expected, found, files)
+  if (fs.superblock.inodes !== inodes)
+    throw corrupt({
+      device: fs.name,
+      offset: 4,
+      field: 'inodes, read back',
+      expected: inodes,
+      found: fs.superblock.inodes,
+    })
   const totals = { verbatim: { blocks: 0, bytes: 0 }, encoded: { blocks: 0, bytes: 0 }, holes: { blocks: 0, bytes: 0 } }
   const total = files.reduce((sum, file) => sum + file.expected.content.size, 0)
   let done = 0
