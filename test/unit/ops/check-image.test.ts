@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises'
+import { inflateSync } from 'node:zlib'
 import { expect } from 'vitest'
 import { createFile } from '../../../src/block/file.js'
 import { memory } from '../../../src/block/memory.js'
+import { isLiveError } from '../../../src/error.js'
 import { openSquashfs, type Squashfs } from '../../../src/fs/squashfs/reader.js'
 import { writeSquashfs } from '../../../src/fs/squashfs/writer.js'
 import { chooseEncoder } from '../../../src/liveos/encoder.js'
@@ -42,6 +44,18 @@ const withImage = async (
   }
 }
 
+/** The metadata blocks between two places, expanded. */
+const expanded = (image: Uint8Array, from: number, to: number): readonly Uint8Array[] => {
+  const blocks: Uint8Array[] = []
+  for (let at = from; at < to; ) {
+    const header = new DataView(image.buffer).getUint16(at, true)
+    const block = image.subarray(at + 2, at + 2 + (header & 0x7fff))
+    blocks.push(header & 0x8000 ? block : new Uint8Array(inflateSync(block)))
+    at += 2 + block.length
+  }
+  return blocks
+}
+
 const flipped = (image: Uint8Array, offset: number): Uint8Array => {
   const copy = image.slice()
   copy[offset]! ^= 1
@@ -76,13 +90,20 @@ judged('a flipped bit in any block is found with its place', () =>
 
 judged('a flipped bit in the packed tables of inodes, names and owners is found', () =>
   withImage(true, async (image, fs, check) => {
-    const { inode_table_start: from, fragment_table_start: to, id_table_start, bytes_used } = fs.superblock
-    const places = [...Array(Number(to) - from).keys()].map(n => from + n)
+    const { inode_table_start: from, fragment_table_start, id_table_start, bytes_used } = fs.superblock
+    const to = Number(fragment_table_start)
+    const places = [...Array(to - from).keys()].map(n => from + n)
     for (let at = Number(id_table_start); at < bytes_used; at++) places.push(at)
     for (const place of places) {
-      const error = await failure(check(flipped(image, place)).then(() => `byte ${place} of ${from} to ${to}`))
-      expect(['CORRUPT', 'UNSUPPORTED'], `byte ${place}`).toContain(error.code)
-      if (error.code === 'CORRUPT') expect(error.data.offset, `byte ${place}: ${error.message}`).toBeTypeOf('number')
+      const other = flipped(image, place)
+      const error = await check(other).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      )
+      // a distance in a zlib stream may point to another place with the same bytes: then nothing has changed
+      if (!error) expect(expanded(other, from, to), `byte ${place}`).toEqual(expanded(image, from, to))
+      else if (!isLiveError(error) || error.code !== 'UNSUPPORTED')
+        expect(error, `byte ${place}`).toMatchObject({ code: 'CORRUPT', data: { offset: expect.any(Number) } })
     }
   }),
 )
