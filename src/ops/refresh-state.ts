@@ -148,8 +148,7 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
 
 /** Takes the state file away: the refresh is over. */
 export const removeState = async (folder: Folder, base: string): Promise<void> => {
-  if (await folder.facts(base + STATE_SUFFIX)) await folder.unlink(base + STATE_SUFFIX)
-  await folder.sync()
+  await removeFile(folder, base + STATE_SUFFIX)
 }
 
 /** The error of two names that a power cut may have left on one cluster chain. */
@@ -160,10 +159,12 @@ export const sharedChain = (folder: Folder, name: string, other: string): LiveEr
     { name, other },
   )
 
-/** Removes a file that a refresh left, where it is there. The caller knows that it shares its clusters with no other. */
+/**
+ * Removes a file that a refresh left, where it is there; gone from the medium when this returns, also where a run that was
+ * killed had removed it. The caller knows that it shares its clusters with no other.
+ */
 export const removeFile = async (folder: Folder, name: string): Promise<void> => {
-  if (!(await folder.facts(name))) return
-  await folder.unlink(name)
+  if (await folder.facts(name)) await folder.unlink(name)
   await folder.sync()
 }
 
