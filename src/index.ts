@@ -20,7 +20,7 @@ export { type ErrorCode, type ErrorData, isLiveError, LiveError } from './error.
 export { detectFs, type FsType } from './fs/detect.js'
 export type { Entry, FileKind, FileSystem, Stat, Xattr } from './fs/filesystem.js'
 export { openSquashfs, type Squashfs } from './fs/squashfs/reader.js'
-export type { Finding } from './liveos/finding.js'
+export type { Finding } from './finding.js'
 export { openStack, type Stack } from './liveos/stack.js'
 export { findTarget, type Target, type TargetInput } from './liveos/target.js'
 export { type MergeOptions, type MergeOutcome, type MergePlan, planMerge, runMerge } from './ops/merge.js'

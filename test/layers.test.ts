@@ -8,6 +8,7 @@ import { modulesBelow, resolveImport } from './support/imports.js'
 /** docs/ARCHITECTURE.md: imports go to the own folder or to a lower rank. */
 const RANKS: Readonly<Record<string, number>> = {
   'error.ts': 0,
+  'finding.ts': 0,
   bytes: 1,
   block: 2,
   fs: 3,

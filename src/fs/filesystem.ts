@@ -14,8 +14,10 @@ export interface Stat {
   readonly gid: number
   /** bytes; of a symlink the length of its target */
   readonly size: number
-  /** seconds since 1970 */
+  /** last change of the content: seconds since 1970, negative before */
   readonly mtime: number
+  /** what of the last change is less than a second; 0 where the filesystem keeps seconds only */
+  readonly mtimeNanoseconds: number
   readonly linkCount: number
   /** of a block or character device */
   readonly device?: { readonly major: number; readonly minor: number }
@@ -23,6 +25,7 @@ export interface Stat {
 
 /** A name in a directory. */
 export interface Entry {
+  /** as `decodeName` gives it: bytes that are no UTF-8 come back by `encodeName` */
   readonly name: string
   readonly kind: FileKind
   readonly inode: number
@@ -40,8 +43,12 @@ export interface Xattr {
  */
 export interface FileSystem {
   readonly name: string
-  /** squashfs, ext4, vfat, iso9660 … */
+  /** squashfs, ext4, vfat, iso9660 … as blkid says */
   readonly type: string
+  /** the volume's name; undefined where it has none */
+  readonly label: string | undefined
+  /** the volume's id in the spelling of blkid; undefined where it has none */
+  readonly uuid: string | undefined
   /** @throws NOT_FOUND, CORRUPT, IO */
   stat(path: string): Promise<Stat>
   /** The names in a directory, without `.` and `..`, in the order of the medium. @throws NOT_FOUND, CORRUPT, IO */
@@ -52,6 +59,42 @@ export interface FileSystem {
   open(path: string): Promise<Device>
   close(): Promise<void>
 }
+
+/** A FileSystem that keeps extended attributes. */
+export interface XattrFileSystem extends FileSystem {
+  /** In the order of the medium. @throws NOT_FOUND, CORRUPT, IO */
+  xattrs(path: string): Promise<readonly Xattr[]>
+}
+
+/** Bytes of a file that lie in one piece on the device. What lies between two runs of a file is a hole. */
+export interface Run {
+  /** first byte in the file */
+  readonly offset: number
+  readonly length: number
+  /** first byte on the device */
+  readonly start: number
+}
+
+/** A run of the device that no file uses. */
+export interface FreeRun {
+  /** first byte on the device */
+  readonly start: number
+  readonly length: number
+}
+
+/** A FileSystem whose files lie on its device as they are: where, and what is free. */
+export interface MappedFileSystem extends FileSystem {
+  /** Where a regular file's data lie, in the file's order. @throws NOT_FOUND, CORRUPT, IO */
+  extents(path: string): Promise<readonly Run[]>
+  /** What is free, in the device's order, touching runs joined. @throws CORRUPT, IO */
+  freeRuns(): AsyncIterable<FreeRun>
+}
+
+/** True where extended attributes can be asked for. */
+export const hasXattrs = (fs: FileSystem): fs is XattrFileSystem => 'xattrs' in fs
+
+/** True where files have places on the device. */
+export const isMapped = (fs: FileSystem): fs is MappedFileSystem => 'freeRuns' in fs
 
 /** The names of an absolute path, `.` and empty ones left out. */
 export const splitPath = (path: string): readonly string[] =>

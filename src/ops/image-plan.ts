@@ -8,7 +8,7 @@ import { defaultCompressor } from '../fs/squashfs/options.js'
 import { layOutData } from '../fs/squashfs/pieces.js'
 import { type DirectoryNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
 import { boundSize, packing, type SquashSettings, settingsOf } from '../fs/squashfs/writer.js'
-import type { Finding } from '../liveos/finding.js'
+import type { Finding } from '../finding.js'
 import type { Stack } from '../liveos/stack.js'
 
 /** How the user wants the new image compressed; what is left out stays as it is. */

@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import { type Folder, openFolder } from '../host/folder.js'
-import type { Finding } from '../liveos/finding.js'
+import type { Finding } from '../finding.js'
 import {
   findBaseName,
   findCutTarget,

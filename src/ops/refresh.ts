@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import { factsOf, openFolder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
-import type { Finding } from '../liveos/finding.js'
+import type { Finding } from '../finding.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import {
   findBaseName,

@@ -7,7 +7,7 @@ import { isLiveError } from '../error.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { attachedLoop } from '../host/loops.js'
-import type { Finding } from '../liveos/finding.js'
+import type { Finding } from '../finding.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import {
   findTarget,

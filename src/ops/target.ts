@@ -1,2 +1,2 @@
-export type { Finding } from '../liveos/finding.js'
+export type { Finding } from '../finding.js'
 export { findTarget, type Target, type TargetInput } from '../liveos/target.js'

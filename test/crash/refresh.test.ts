@@ -1,231 +1,37 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
 import { readStore } from '../../src/block/snapshot/store.js'
-import { isLiveError } from '../../src/error.js'
-import type { Folder } from '../../src/host/folder.js'
-import { planRefresh, type RefreshOptions } from '../../src/ops/refresh.js'
-import { type RefreshOutcome, runRefresh } from '../../src/ops/refresh-run.js'
+import { afterKill, contentOf, type Faults, type Medium, powerCuts, type Step } from '../support/power-cut.js'
 import {
-  contentOf,
-  type Faults,
-  hashOf,
-  type Kind,
-  layOut,
-  type Medium,
-  powerCuts,
-  recordingFolder,
-  type Step,
-} from '../support/power-cut.js'
-import { random } from '../support/random.js'
-import {
-  bytesOf,
-  CHUNK,
-  finished,
-  OVERLAY,
-  type SmallStick,
-  sha256,
-  smallStick,
-  viewOf,
-} from '../support/small-stick.js'
+  BARE,
+  checkEnd,
+  cutsOf,
+  finish,
+  isDone,
+  judge,
+  METHODS,
+  type Method,
+  oneOfEach,
+  place,
+  type Recorded,
+  record,
+  refresh,
+  rerun,
+  seed,
+  stepIn,
+} from '../support/power-cut-refresh.js'
+import { bytesOf, CHUNK, OVERLAY, sha256, viewOf } from '../support/small-stick.js'
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
 const path = temporary()
-const { seed, below } = random()
 let count = 0
-
-interface Method {
-  readonly name: string
-  readonly kind: Kind
-  readonly base: 'squashfs' | 'bare squashfs' | 'raw'
-  readonly staged: boolean
-}
-
-const METHODS: readonly Method[] = [
-  { name: 'beside, posix', kind: 'posix', base: 'squashfs', staged: false },
-  { name: 'beside, FAT', kind: 'fat', base: 'bare squashfs', staged: false },
-  { name: 'staged, posix', kind: 'posix', base: 'bare squashfs', staged: true },
-  { name: 'staged, FAT', kind: 'fat', base: 'bare squashfs', staged: true },
-  { name: 'raw base, posix', kind: 'posix', base: 'raw', staged: false },
-  { name: 'raw base, FAT', kind: 'fat', base: 'raw', staged: false },
-]
-
-const BARE: Method = { name: 'beside, posix', kind: 'posix', base: 'bare squashfs', staged: false }
-
-/** A stick of which a refresh was recorded. */
-interface Recorded {
-  readonly method: Method
-  readonly stick: SmallStick
-  readonly base: string
-  readonly stage: string
-  readonly live: string
-  readonly initial: Medium['folders'][number]['files'][]
-  readonly log: Step[]
-}
-
-/** Runs a refresh of what lies there now and gives its steps. */
-const refresh = async (
-  { stick, live, method }: Pick<Recorded, 'stick' | 'live' | 'method'>,
-  options: RefreshOptions = {},
-  faults: Faults = {},
-): Promise<{ log: Step[]; outcome: RefreshOutcome }> => {
-  const log: Step[] = []
-  const wrapFolder = (folder: Folder) => recordingFolder(folder, folder.path === live ? 0 : 1, method.kind, log, faults)
-  const plan = await planRefresh({ target: stick.path }, options)
-  return { outcome: await finished(runRefresh({ target: stick.path }, plan, { wrapFolder })), log }
-}
-
-/** Makes a stick and records one whole refresh of it. */
-const record = async (method: Method, faults: Faults = {}): Promise<Recorded> => {
-  const dir = await path(`stick${count++}`)
-  const raw = method.base === 'raw'
-  const stick = await smallStick(join(dir, 'stick'), { raw, packed: method.base === 'squashfs' })
-  const live = join(stick.path, 'LiveOS')
-  const stage = join(dir, 'stage')
-  await mkdir(stage)
-  const initial = [await contentOf(live), await contentOf(stage)]
-  const { log } = await refresh({ stick, live, method }, method.staged ? { stage } : {}, faults)
-  expect(await viewOf({ target: stick.path })).toBe(sha256(stick.merged))
-  return { method, stick, base: raw ? 'rootfs.img' : 'squashfs.img', stage, live, initial, log }
-}
-
-const cutsOf = ({ initial, log, method }: Recorded): Generator<Medium> => powerCuts(initial, log, method.kind, seed)
-
-const place = async ({ live, stage }: Recorded, medium: Medium): Promise<void> => {
-  await layOut(live, medium.folders[0]!)
-  await layOut(stage, medium.folders[1]!)
-}
-
-const stepIn = (medium: Medium, base: string): string | undefined =>
-  /"step":"(\w+)"/.exec(
-    Buffer.from(medium.folders[0]!.files.get(`${base}.refresh`)?.subarray(0, 512) ?? []).toString(),
-  )?.[1]
-
-/** SHA-256 of a view by what it is made from, as most media show what another one has shown. */
-const views = new Map<string, Promise<string>>()
-const viewBy = (key: string, stick: SmallStick): Promise<string> => {
-  let view = views.get(key)
-  if (!view) {
-    view = viewOf({ target: stick.path }).catch(String)
-    views.set(key, view)
-  }
-  return view
-}
-
-/** What is wrong with a medium right after the cut; undefined where base and overlay show the merged root. */
-const look = async ({ stick, method, base }: Recorded, medium: Medium): Promise<string | undefined> => {
-  const { files, shared } = medium.folders[0]!
-  if (!files.has(base)) {
-    // the windows in which a stick can't boot: staged, or between the two renames of FAT
-    if (
-      !(method.staged
-        ? stepIn(medium, base) !== 'writing'
-        : method.kind === 'fat' && stepIn(medium, base) === 'swapping')
-    )
-      return `no base in step ${stepIn(medium, base)}`
-    const error = await viewOf({ target: stick.path }).then(
-      () => 'a view of nothing',
-      (reason: unknown) => (isLiveError(reason) && reason.data.interrupted ? undefined : String(reason)),
-    )
-    return error
-  }
-  if (shared.length > 0 && method.kind === 'posix' && shared[0]!.join() !== [base, `${base}.old`].join())
-    return `one file as ${shared[0]!.join()}`
-  const view = await viewBy(hashOf(files.get(base)!) + hashOf(files.get(OVERLAY)!), stick)
-  return view === sha256(stick.merged) ? undefined : `another view: ${view}`
-}
-
-/** What is wrong after a refresh that should have ended. */
-const checkEnd = async ({ stick, live, stage, base }: Recorded): Promise<string | undefined> => {
-  const now = await contentOf(live)
-  const names = [...now.keys(), ...(await contentOf(stage)).keys()]
-  if (names.join() !== [OVERLAY, base].sort().join()) return `left behind: ${names.join(', ')}`
-  const overlay = await openFile(join(live, OVERLAY))
-  const store = await readStore(overlay)
-  await overlay.close()
-  if (store.exceptions.count !== 0) return 'the overlay is not empty'
-  const view = await viewBy(hashOf(now.get(base)!) + hashOf(now.get(OVERLAY)!), stick)
-  return view === sha256(stick.merged) ? undefined : `another view after the second run: ${view}`
-}
-
-const isDone = (error: unknown): boolean =>
-  isLiveError(error) && error.code === 'USAGE' && error.message.includes('nothing to merge')
-
-/** What two names on one chain become when fsck.vfat empties one of them. */
-const afterFsck = async ({ live }: Recorded, name: string): Promise<void> => {
-  await rm(join(live, name))
-  await writeFile(join(live, name), '')
-}
-
-/** Runs a refresh, on FAT with two names on one chain refused first, and after either repair done. Gives what is wrong. */
-const rerun = async (
-  recorded: Recorded,
-  medium: Medium,
-  options: RefreshOptions,
-  check: () => Promise<string | undefined>,
-): Promise<string | undefined> => {
-  const shared = recorded.method.kind === 'fat' ? (medium.folders[0]!.shared[0] ?? []) : []
-  try {
-    await refresh(recorded, options)
-  } catch (error) {
-    if (shared.length === 0) return isDone(error) ? check() : `second run: ${String(error)}`
-    if (!isLiveError(error) || error.code !== 'REFUSED' || !error.message.includes('fsck.vfat'))
-      return `two names on one chain: ${String(error)}`
-    for (const emptied of shared) {
-      await place(recorded, medium)
-      await afterFsck(recorded, emptied)
-      try {
-        await refresh(recorded, options)
-      } catch (again) {
-        return `${emptied} emptied: ${String(again)}`
-      }
-      const wrong = await check()
-      if (wrong) return `${emptied} emptied: ${wrong}`
-    }
-    return undefined
-  }
-  return shared.length > 0 ? 'two names on one chain, and nothing was said' : check()
-}
-
-const finish = (recorded: Recorded, medium: Medium): Promise<string | undefined> =>
-  rerun(recorded, medium, {}, () => checkEnd(recorded))
-
-/** Everything that is wrong with the media of a recorded refresh, at most a few; and how many media were looked at. */
-const judge = async (
-  recorded: Recorded,
-  media: Iterable<Medium> = cutsOf(recorded),
-  known: Set<string> = new Set(),
-  most = 3,
-): Promise<{ wrong: string[]; states: number }> => {
-  const wrong: string[] = []
-  let states = 0
-  for (const medium of media) {
-    if (known.has(medium.key)) continue
-    known.add(medium.key)
-    states++
-    await place(recorded, medium)
-    const found = (await look(recorded, medium)) ?? (await finish(recorded, medium))
-    if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium, recorded.base)}): ${found}`)
-    if (wrong.length >= most) break
-  }
-  return { wrong, states }
-}
-
-/** Media of which one is taken for each step of the state file and each set of names, by the seed. */
-const oneOfEach = (media: Iterable<Medium>, base: string): Medium[] => {
-  const kinds = new Map<string, Medium[]>()
-  for (const medium of media) {
-    const key = JSON.stringify([
-      stepIn(medium, base),
-      medium.folders.map(({ files, shared }) => [[...files.keys()], shared]),
-    ])
-    kinds.set(key, [...(kinds.get(key) ?? []), medium])
-  }
-  return [...kinds.values()].map(alike => alike[below(alike.length)]!)
-}
+/** Makes a stick of its own and records one whole refresh of it. */
+const recordOf = async (method: Method, faults: Faults = {}): Promise<Recorded> =>
+  record(await path(`stick${count++}`), method, faults)
 
 const { describe: judged } = needTools('mksquashfs')
 
@@ -234,7 +40,7 @@ judged(`a power cut at any step of a refresh (seed ${seed})`, () => {
     it.each(METHODS)(
       '$name: nothing is lost, and a second run finishes',
       async method => {
-        const recorded = await record(method)
+        const recorded = await recordOf(method)
         const { wrong, states } = await judge(recorded)
         console.log(`${method.name}: ${recorded.log.length} steps, ${states} states, seed ${seed}`)
         expect(wrong).toEqual([])
@@ -246,7 +52,7 @@ judged(`a power cut at any step of a refresh (seed ${seed})`, () => {
     it.each(METHODS)(
       '$name: a second run that is cut as well is finished by a third',
       async method => {
-        const recorded = await record(method)
+        const recorded = await recordOf(method)
         const known = new Set<string>()
         let states = 0
         for (const medium of oneOfEach(cutsOf(recorded), recorded.base)) {
@@ -269,10 +75,39 @@ judged(`a power cut at any step of a refresh (seed ${seed})`, () => {
       300_000,
     )
 
+    it.each(METHODS.filter(({ base, kind }) => kind === 'fat' && base !== 'raw'))(
+      '$name: a power cut in the second run, after the first was killed before its last step was on the medium',
+      async method => {
+        const recorded = await recordOf(method)
+        const { log, initial, base } = recorded
+        let states = 0
+        for (const [index, { kind, ...step }] of log.entries()) {
+          const isNoted = kind === 'write' && 'name' in step && step.name === `${base}.refresh`
+          if (!isNoted && kind !== 'rename' && kind !== 'link' && kind !== 'unlink') continue
+          const begun = log.slice(0, index + 1)
+          await place(recorded, afterKill(initial, begun, method.kind))
+          const second = await refresh(recorded).catch((error: unknown) => {
+            if (isDone(error)) return undefined
+            throw error
+          })
+          if (!second) continue
+          const late: Medium[] = []
+          for (const medium of powerCuts(initial, [...begun, ...second.log], method.kind, seed))
+            if (medium.cut > index) late.push(medium)
+          const result = await judge(recorded, oneOfEach(late, base))
+          expect(result.wrong, `killed after ${index + 1} steps`).toEqual([])
+          states += result.states
+        }
+        console.log(`${method.name}, killed and cut: ${states} states, seed ${seed}`)
+        expect(states).toBeGreaterThan(30)
+      },
+      300_000,
+    )
+
     it.each(METHODS.filter(({ staged }) => staged))(
       '$name: --restore puts the old base back, byte for byte, and may be cut as well',
       async method => {
-        const recorded = await record(method)
+        const recorded = await recordOf(method)
         const { live, stage, initial, base } = recorded
         const isOld = async (): Promise<string | undefined> => {
           const names = [...(await contentOf(live)).keys(), ...(await contentOf(stage)).keys()]
@@ -316,7 +151,7 @@ judged(`a power cut at any step of a refresh (seed ${seed})`, () => {
     it.each(METHODS)(
       '$name: changes that a boot makes between the cut and the second run survive',
       async method => {
-        const recorded = await record(method)
+        const recorded = await recordOf(method)
         const { live, base, stick } = recorded
         let kept = 0
         for (const medium of oneOfEach(cutsOf(recorded), base)) {
@@ -369,7 +204,7 @@ judged('the test can fail', () => {
     method: Method,
     { faults = {}, reorder = log => log }: { faults?: Faults; reorder?: (log: readonly Step[]) => readonly Step[] },
   ): Promise<string[]> => {
-    const recorded = await record(method, faults)
+    const recorded = await recordOf(method, faults)
     const changed = { ...recorded, log: [...reorder(recorded.log)] }
     const from = changed.log.findIndex(
       step =>

@@ -279,7 +279,8 @@ export function* powerCuts(initial: readonly Content[], log: readonly Step[], ki
   const { below } = random(seed)
   for (let cut = 0; cut <= log.length; cut++) {
     const { folders, made } = replay(initial, log.slice(0, cut), kind)
-    const inodes = new Set(folders.flatMap(({ durable, live }) => [...durable.values(), ...live.values()]))
+    const named = folders.flatMap(({ durable, live }) => [...durable.values(), ...live.values()])
+    const inodes = new Set([...named, ...made.values()])
     const pending = [...inodes].flatMap(inode => inode.pending)
     for (const kept of choices(pending, below))
       for (const grown of pending.length > 0 ? [true, false] : [true]) {
@@ -296,6 +297,15 @@ export function* powerCuts(initial: readonly Content[], log: readonly Step[], ki
         }
       }
   }
+}
+
+/** What a program that is killed after these steps leaves, with nothing lost: the kernel still has it all. */
+export const afterKill = (initial: readonly Content[], steps: readonly Step[], kind: Kind): Medium => {
+  const folders = replay(initial, steps, kind).folders.map(({ live }) => {
+    const bytes = new Map([...live.values()].map(inode => [inode, afterCut(inode, all, true, kind)]))
+    return { files: new Map([...live].map(([name, inode]) => [name, bytes.get(inode)!])), shared: groupsOf(live) }
+  })
+  return { folders, cut: steps.length, key: keyOf(folders) }
 }
 
 const groupsOf = (names: Names): readonly (readonly string[])[] => {

@@ -67,6 +67,10 @@ export const smallStick = async (
       '-noappend',
       '-no-progress',
       '-all-root',
+      '-mkfs-time',
+      '0',
+      '-all-time',
+      '0',
       ...(packed ? [] : ['-noI', '-noD', '-noF']),
     ])
     await rm(tree, { recursive: true })

@@ -93,7 +93,9 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
       ...['-processors', String(threads), '-tar', '-all-time', '0', '-mkfs-time', '0'],
     ]
     const input = blocks[Symbol.asyncIterator]()
-    const live = new Set<MksquashfsRun>()
+    /** runs that are not disposed of, with the image of those that were fed */
+    const live = new Map<MksquashfsRun, Promise<Device> | undefined>()
+    let over = false
 
     const feed = async (): Promise<Batch | undefined> => {
       let run: MksquashfsRun | undefined
@@ -104,8 +106,10 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
         if (done) break
         if (!run) {
           run = await start(args, signal)
-          live.add(run)
+          live.set(run, undefined)
         }
+        // Nobody waits for this batch any more: it was begun ahead.
+        if (over) return undefined
         assert(value.length > 0 && value.length <= blockSize, 'a block of 1 byte to the block size')
         await run.write(tarHeader(nameOf(lengths.length), value.length))
         await run.write(value)
@@ -117,6 +121,7 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
       await run.write(new Uint8Array(1024))
       const image = run.finish()
       image.catch(() => undefined)
+      live.set(run, image)
       return { run, lengths, image }
     }
 
@@ -143,16 +148,34 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
       live.delete(run)
     }
 
+    const disposeAll = async (): Promise<void> => {
+      for (const [run, image] of live) {
+        live.delete(run)
+        await run.dispose()
+        // It may have been opened just after.
+        await image?.then(
+          device => device.close(),
+          () => undefined,
+        )
+      }
+    }
+
+    let feeding = feed()
+    feeding.catch(() => undefined)
     try {
-      let batch = await feed()
+      let batch = await feeding
       while (batch) {
-        const next = feed()
-        next.catch(() => undefined)
+        feeding = feed()
+        feeding.catch(() => undefined)
         yield* lift(batch)
-        batch = await next
+        batch = await feeding
       }
     } finally {
-      for (const run of live) await run.dispose()
+      over = true
+      // The first round ends a feeding that waits for its program, the second what that feeding had just started.
+      await disposeAll()
+      await feeding.catch(() => undefined)
+      await disposeAll()
       await input.return?.()
     }
   }

@@ -23,7 +23,8 @@ export const parseSizeWord = (
   field: string,
 ): { size: number; compressed: boolean } => {
   const size = word & (STORED - 1)
-  if (size > blockSize || word >= STORED * 2)
+  // A hole is the word 0 alone: no block of no bytes is ever stored.
+  if (size > blockSize || word >= STORED * 2 || word === STORED)
     throw corrupt({ device, offset, field, expected: `at most ${blockSize} bytes`, found: word })
   return { size, compressed: (word & STORED) === 0 }
 }
@@ -51,7 +52,7 @@ export const openBlocks = (
   decode: BlockDecoder,
   depth: number,
 ): BlockReader => {
-  const kept = new Map<number, { readonly bytes: Promise<Uint8Array>; readonly length: number }>()
+  const kept = new Map<number, StoredAt & { readonly bytes: Promise<Uint8Array> }>()
   let keptBytes = 0
 
   const fetch = async (at: StoredAt, field: string): Promise<Uint8Array> => {
@@ -84,7 +85,7 @@ export const openBlocks = (
 
   const get = (at: StoredAt, field: string): Promise<Uint8Array> => {
     const known = kept.get(at.offset)
-    if (known && known.length === at.length) {
+    if (known && known.length === at.length && known.size === at.size && known.compressed === at.compressed) {
       kept.delete(at.offset)
       kept.set(at.offset, known)
       return known.bytes
@@ -94,7 +95,7 @@ export const openBlocks = (
       keptBytes -= known.length
       kept.delete(at.offset)
     }
-    const entry = { bytes, length: at.length }
+    const entry = { ...at, bytes }
     kept.set(at.offset, entry)
     keptBytes += at.length
     for (const [key, old] of kept) {

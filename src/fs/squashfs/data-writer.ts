@@ -59,7 +59,11 @@ const COPY = 1 << 20
 export const writeData = async (out: Output, layout: DataLayout, settings: DataSettings): Promise<WrittenData> => {
   const { compressor, blockSize, encoder, signal } = settings
   const decisions = queue<Decision>()
-  const encoded = encoder(compressor, blockSize, toEncode(layout, settings, decisions), signal)[Symbol.asyncIterator]()
+  // What ends the walk ahead and the encoder at once when the walk behind fails.
+  const over = new AbortController()
+  const either = signal ? AbortSignal.any([signal, over.signal]) : over.signal
+  const ahead = toEncode(layout, { ...settings, signal: either }, decisions)
+  const encoded = encoder(compressor, blockSize, ahead, either)[Symbol.asyncIterator]()
   let coming = encoded.next()
   coming.catch(error => decisions.fail(error))
   const nextEncoded = async (): Promise<StoredBlock> => {
@@ -116,10 +120,12 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
       }
       if (piece.kind === 'ends') {
         await copyRun()
-        const decision = await decisions.take()
+        const decision = isRaw(piece, settings) ? await decide(piece, settings) : await decisions.take()
         const block = decision instanceof Uint8Array ? { bytes: decision, compressed: false } : await nextEncoded()
         fragments.push({ start: out.position, word: wordOf(block), from: FROM.encoded })
         await out.append(block.bytes)
+        done += piece.length
+        settings.onProgress?.(done)
         continue
       }
       const { file, block } = piece
@@ -129,7 +135,9 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
         current = file
         written.startBlock = out.position
       }
-      const decision: Decision = piece.kind === 'fresh' ? await decisions.take() : piece.kind
+      let decision: Decision
+      if (piece.kind !== 'fresh') decision = piece.kind
+      else decision = isRaw(piece, settings) ? await decide(piece, settings) : await decisions.take()
       if (decision === 'hole') written.holeBytes += piece.length
       else if (decision === 'verbatim') {
         const at = file.reuse!.file.stored(block)!
@@ -148,10 +156,11 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
     }
     await copyRun()
     await out.drain()
+    settings.onProgress?.(layout.totalBytes)
   } finally {
-    // ends the walk ahead and the encoder's own work, also after a failure here
-    decisions.fail(new LiveError('CANCELLED', 'stopped'))
+    over.abort()
     await encoded.return?.().catch(() => undefined)
+    await out.settle()
   }
   return { files, fragments }
 }
@@ -163,35 +172,42 @@ const stopIf = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped before the new image was complete')
 }
 
+/** True for a block that is kept as it is. The walk behind reads those itself: nothing would hold back a walk ahead. */
+const isRaw = (piece: Fresh, { rawData, rawFragments }: DataSettings): boolean =>
+  piece.kind === 'fresh' ? rawData : rawFragments
+
+/** What becomes of a fresh block; its bytes where it is kept as it is. @throws CORRUPT, IO  the source can't be read */
+const decide = async (piece: Fresh, settings: DataSettings, reading = readFresh(piece)): Promise<Decision> => {
+  const bytes = await reading
+  if (piece.kind === 'fresh' && isZero(bytes)) return 'hole'
+  if (piece.kind === 'fresh' && (await isUnchanged(piece, bytes))) return 'verbatim'
+  return isRaw(piece, settings) ? bytes : 'encode'
+}
+
 /** The walk ahead: reads fresh blocks, `depth` of them side by side, and hands on those that want encoding. */
 async function* toEncode(
   layout: DataLayout,
   settings: DataSettings,
   decisions: Queue<Decision>,
 ): AsyncGenerator<Uint8Array> {
-  const { signal, rawData, rawFragments } = settings
+  const { signal } = settings
   const window: { readonly piece: Fresh; readonly bytes: Promise<Uint8Array> }[] = []
-  const decide = async function* (): AsyncGenerator<Uint8Array> {
-    const { piece, bytes: reading } = window.shift()!
-    const bytes = await reading
-    if (piece.kind === 'fresh' && isZero(bytes)) decisions.put('hole')
-    else if (piece.kind === 'fresh' && (await isUnchanged(piece, bytes))) decisions.put('verbatim')
-    else if (piece.kind === 'fresh' ? rawData : rawFragments) decisions.put(bytes)
-    else {
-      decisions.put('encode')
-      yield bytes
-    }
+  const handOn = async function* (): AsyncGenerator<Uint8Array> {
+    const { piece, bytes } = window.shift()!
+    const decision = await decide(piece, settings, bytes)
+    decisions.put(decision)
+    if (decision === 'encode') yield await bytes
   }
   try {
     for (const piece of layout.pieces()) {
-      if (piece.kind !== 'fresh' && piece.kind !== 'ends') continue
+      if ((piece.kind !== 'fresh' && piece.kind !== 'ends') || isRaw(piece, settings)) continue
       stopIf(signal)
       const bytes = readFresh(piece)
       bytes.catch(() => undefined)
       window.push({ piece, bytes })
-      if (window.length >= settings.depth) yield* decide()
+      if (window.length >= settings.depth) yield* handOn()
     }
-    while (window.length > 0) yield* decide()
+    while (window.length > 0) yield* handOn()
   } catch (error) {
     decisions.fail(error)
     throw error

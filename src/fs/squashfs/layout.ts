@@ -130,7 +130,9 @@ export const parseSuperblock = (
   if (no_ids === 0) throw bad(26, 'no_ids', 'at least 1', 0)
   const roomFor = (expanded: number) => ((bytes_used / 3) * METADATA_SIZE) / expanded
   if (inodes === 0 || inodes > roomFor(20)) throw bad(4, 'inodes', `1 to ${Math.floor(roomFor(20))}`, inodes)
-  if (fragments > roomFor(16)) throw bad(16, 'fragments', `at most ${Math.floor(roomFor(16))}`, fragments)
+  // each fragment is a block of its own before the tables
+  const fragmentsMax = Math.floor(Math.min(roomFor(16), inode_table_start - SUPERBLOCK_SIZE))
+  if (fragments > fragmentsMax) throw bad(16, 'fragments', `at most ${fragmentsMax}`, fragments)
   return {
     inodes,
     mkfs_time,

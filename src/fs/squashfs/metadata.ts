@@ -31,6 +31,17 @@ export interface MetadataReader {
   read(position: number, offset: number, length: number, end: number, field: string): Promise<MetadataRead>
 }
 
+/** Parts behind each other, `length` bytes together. */
+export const joinParts = (parts: readonly Uint8Array[], length: number): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  let at = 0
+  for (const part of parts) {
+    bytes.set(part, at)
+    at += part.length
+  }
+  return bytes
+}
+
 /** Opens the metadata of an image; keeps the last 128 blocks (1 MiB) expanded. */
 export const openMetadata = (image: Device, compression: CompressorName): MetadataReader => {
   const kept = new Map<number, MetadataBlock>()
@@ -76,25 +87,31 @@ export const openMetadata = (image: Device, compression: CompressorName): Metada
           expected: `at most what the table ending at ${end} can hold`,
           found: length,
         })
-      const bytes = new Uint8Array(length)
+      // The bound above is far from what really stands there, so memory grows with what was read.
+      const parts: Uint8Array[] = []
+      // Nothing may stand behind the last block's last byte.
+      if (length === 0) return { bytes: new Uint8Array(0), position, offset }
       let at = position
       let skip = offset
       for (let done = 0; ; ) {
         const { bytes: expanded, next } = await block(at, end, field)
-        if (skip > expanded.length)
+        if (skip >= expanded.length)
           throw corrupt({
             device: image.name,
             offset: at,
             field,
-            expected: `a byte up to ${expanded.length} in its block`,
+            expected: `a byte below ${expanded.length} in its block`,
             found: skip,
           })
         const part = expanded.subarray(skip, Math.min(expanded.length, skip + length - done))
-        bytes.set(part, done)
+        parts.push(part)
         done += part.length
-        if (done === length && skip + part.length < expanded.length)
-          return { bytes, position: at, offset: skip + part.length }
-        if (done === length) return { bytes, position: next, offset: 0 }
+        if (done === length) {
+          const inside = skip + part.length < expanded.length
+          return inside
+            ? { bytes: joinParts(parts, length), position: at, offset: skip + part.length }
+            : { bytes: joinParts(parts, length), position: next, offset: 0 }
+        }
         at = next
         skip = 0
       }

@@ -9,6 +9,8 @@ export interface Output {
   append(bytes: Uint8Array): Promise<void>
   /** writes what is left and waits for it; flushes nothing */
   drain(): Promise<void>
+  /** waits for a write under way, whatever becomes of it: nobody may close the device before */
+  settle(): Promise<void>
 }
 
 /** Opens an Output at `start`. */
@@ -47,5 +49,6 @@ export const openOutput = (device: WritableDevice, start: number): Output => {
       await send()
       await writing
     },
+    settle: () => writing.catch(() => undefined),
   }
 }

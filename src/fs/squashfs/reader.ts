@@ -2,7 +2,8 @@ import type { Device } from '../../block/device.js'
 import type { Compressor } from '../../bytes/codec.js'
 import { decodeBlock, loadCodec } from '../../bytes/codecs.js'
 import { corrupt, LiveError } from '../../error.js'
-import { type FileSystem, type Stat, splitPath, type Xattr } from '../filesystem.js'
+import { type FileKind, type Stat, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
+import { decodeName, encodeName } from '../name.js'
 import { type BlockDecoder, type BlockReader, openBlocks, parseSizeWord, type StoredAt } from './blocks.js'
 import { LISTING_EXTRA, type Listed, parseListing } from './directory.js'
 import { type SquashFile, squashFile } from './file.js'
@@ -13,7 +14,7 @@ import { defaultCompressor, optionsSize, parseOptions } from './options.js'
 import { openXattrs, parseReference, readFragments, readIds, type XattrTable } from './tables.js'
 
 /** An open squashfs: a FileSystem, and what a writer needs to make one like it. */
-export interface Squashfs extends FileSystem {
+export interface Squashfs extends XattrFileSystem {
   readonly type: 'squashfs'
   readonly image: Device
   readonly superblock: Superblock
@@ -25,9 +26,10 @@ export interface Squashfs extends FileSystem {
   xattrs(path: string): Promise<readonly Xattr[]>
   /** the inode of a path */
   lookup(path: string): Promise<Inode>
-  /** the names of a directory, with where their inodes are */
+  /** the names of a directory, with where their inodes are. @throws CORRUPT  also for a directory that has another name already */
   listing(directory: DirectoryInode): Promise<readonly Listed[]>
-  inodeAt(entry: { readonly startBlock: number; readonly offset: number }): Promise<Inode>
+  /** @throws CORRUPT  also where it is of another kind than its listing says */
+  inodeAt(entry: InodeReference): Promise<Inode>
   /** what follows an inode on the medium: a symlink's target */
   target(inode: Inode): Promise<Uint8Array>
   file(inode: FileInode, name: string): Promise<SquashFile>
@@ -41,8 +43,19 @@ export interface SquashfsOptions {
   readonly decoder?: { readonly decode: BlockDecoder; readonly depth: number }
 }
 
+/** Where an inode is: block in the inode table, byte in the expanded block, and the kind that a listing says it has. */
+export interface InodeReference {
+  readonly startBlock: number
+  readonly offset: number
+  readonly kind?: FileKind
+}
+
+/** A reference as one number; two names with the same one are hard links. */
+export const referenceKey = ({ startBlock, offset }: InodeReference): number => startBlock * 65536 + offset
+
 /** Where an inode was found, to read on behind it. */
 interface Placed {
+  readonly key: number
   readonly position: number
   readonly offset: number
 }
@@ -67,13 +80,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   const places = new WeakMap<Inode, Placed>()
   const fragmentLengths = new Map<number, number>()
 
-  const inodeAt = async ({
-    startBlock,
-    offset,
-  }: {
-    readonly startBlock: number
-    readonly offset: number
-  }): Promise<Inode> => {
+  const inodeAt = async (entry: InodeReference): Promise<Inode> => {
+    const { startBlock, offset } = entry
     const position = inode_table_start + startBlock
     const end = directory_table_start
     const type = (await metadata.read(position, offset, 2, end, 'inode')).bytes
@@ -105,7 +113,15 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
       const xattr = new DataView(behind.bytes.buffer).getUint32(inode.size, true)
       if (xattr !== 0xffff_ffff) inode = { ...inode, xattr }
     }
-    places.set(inode, { position: head.position, offset: head.offset })
+    if (entry.kind !== undefined && entry.kind !== inode.kind)
+      throw corrupt({
+        device: image.name,
+        offset: position,
+        field: 'inode type',
+        expected: `${entry.kind}, as the listing says`,
+        found: inode.kind,
+      })
+    places.set(inode, { key: referenceKey(entry), position: head.position, offset: head.offset })
     return inode
   }
   const behind = async (inode: Inode, length: number, field: string): Promise<Uint8Array> => {
@@ -122,17 +138,38 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         ? superblock.fragment_table_start
         : superblock.bytes_used
     const read = await metadata.read(position, directory.offset, length, end, 'directory')
-    return parseListing(read.bytes, image.name, position)
+    const listed = parseListing(read.bytes, image.name, position)
+    learnParents(listed, places.get(directory)!.key, position)
+    return listed
+  }
+  /** Directories by their reference, with the one that names them: each has one name, so that every walk ends. */
+  const parents = new Map<number, number>()
+  const root: InodeReference = splitReference(superblock.root_inode)
+  const learnParents = (listed: readonly Listed[], parent: number, position: number): void => {
+    const here = new Set<number>()
+    for (const entry of listed) {
+      if (entry.kind !== 'directory') continue
+      const key = referenceKey(entry)
+      if (key === referenceKey(root) || here.has(key) || (parents.get(key) ?? parent) !== parent)
+        throw corrupt({
+          device: image.name,
+          offset: position,
+          field: `directory ${JSON.stringify(Buffer.from(entry.name).toString())}`,
+          expected: 'a directory with one name',
+          found: 'one that has another name, or holds this one',
+        })
+      here.add(key)
+      parents.set(key, parent)
+    }
   }
 
   const lookup = async (path: string): Promise<Inode> => {
-    const root = parseReference(superblock.root_inode)
-    let inode = await inodeAt({ startBlock: root.block, offset: root.offset })
+    let inode = await inodeAt(root)
     if (inode.kind !== 'directory')
       throw corrupt({ device: image.name, offset: 32, field: 'root_inode', expected: 'a directory', found: inode.kind })
     for (const name of splitPath(path)) {
       if (inode.kind !== 'directory') throw notFound(path)
-      const bytes = Buffer.from(name)
+      const bytes = Buffer.from(encodeName(name))
       const entry = (await listing(inode)).find(e => bytes.equals(e.name))
       if (!entry) throw notFound(path)
       inode = await inodeAt(entry)
@@ -242,6 +279,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   return {
     name: image.name,
     type: 'squashfs',
+    label: undefined,
+    uuid: undefined,
     image,
     superblock,
     compressor,
@@ -260,7 +299,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
       const inode = await lookup(path)
       if (inode.kind !== 'directory') throw notFound(path, 'directory')
       return (await listing(inode)).map(({ name, kind, inode: number }) => ({
-        name: Buffer.from(name).toString(),
+        name: decodeName(name),
         kind,
         inode: number,
       }))
@@ -268,7 +307,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     async readLink(path) {
       const inode = await lookup(path)
       if (inode.kind !== 'symlink') throw notFound(path, 'symlink')
-      return Buffer.from(await target(inode)).toString()
+      return decodeName(await target(inode))
     },
     async open(path) {
       const inode = await lookup(path)
@@ -277,6 +316,11 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     },
     async close() {},
   }
+}
+
+const splitReference = (reference: bigint): InodeReference => {
+  const { block, offset } = parseReference(reference)
+  return { startBlock: block, offset }
 }
 
 const readCompressor = async (image: Device, sb: Superblock, metadata: MetadataReader): Promise<Compressor> => {
@@ -300,6 +344,7 @@ export const statOf = (inode: Inode, ids: Uint32Array): Stat => ({
   gid: ids[inode.gidIndex]!,
   size: 'size' in inode ? inode.size : 0,
   mtime: inode.mtime,
+  mtimeNanoseconds: 0,
   linkCount: inode.linkCount,
   ...('rdev' in inode ? { device: parseRdev(inode.rdev) } : {}),
 })

@@ -4,7 +4,7 @@ import { corrupt } from '../../error.js'
 import type { Xattr } from '../filesystem.js'
 import { parseSizeWord, type StoredAt } from './blocks.js'
 import { METADATA_SIZE, type Superblock } from './layout.js'
-import type { MetadataReader } from './metadata.js'
+import { joinParts, type MetadataReader } from './metadata.js'
 
 /*
  * Id, fragment, export and xattr id tables are metadata blocks with an index of u64 positions behind them:
@@ -17,6 +17,9 @@ import type { MetadataReader } from './metadata.js'
  */
 
 const PREFIXES = ['user.', 'trusted.', 'security.'] as const
+/** bytes of all names of an inode together, each with a NUL, and of one value at most. @see linux include/uapi/linux/limits.h */
+const XATTR_LIST_MAX = 65536
+const XATTR_SIZE_MAX = 65536
 /** bit of an xattr's type: the value stands elsewhere */
 export const XATTR_ELSEWHERE = 0x100
 /** Position in a table and byte in the expanded block, packed as the format does. */
@@ -49,21 +52,24 @@ export const readTable = async (
       found: `${end - start} bytes`,
     })
   const index = cursor(await image.read(start, blocks * 8), { device: image.name, base: start })
-  const bytes = new Uint8Array(size)
+  const parts: Uint8Array[] = []
+  let before = -1
   for (let n = 0; n < blocks; n++) {
     const position = index.u64(`${field} index`)
     const length = Math.min(METADATA_SIZE, size - n * METADATA_SIZE)
-    if (position >= start)
+    // Each block behind the one before, as the kernel wants it too: else a short index could name one block a million times.
+    if (position >= start || position <= before)
       throw corrupt({
         device: image.name,
         offset: start + n * 8,
         field: `${field} index`,
-        expected: `below ${start}`,
+        expected: before < 0 ? `below ${start}` : `between ${before} and ${start}`,
         found: position,
       })
-    bytes.set((await metadata.read(position, 0, length, start, field)).bytes, n * METADATA_SIZE)
+    before = position
+    parts.push((await metadata.read(position, 0, length, start, field)).bytes)
   }
-  return bytes
+  return joinParts(parts, size)
 }
 
 /** The user and group numbers that inodes point to. @throws CORRUPT */
@@ -146,8 +152,17 @@ export const openXattrs = async (image: Device, metadata: MetadataReader, sb: Su
 
   const readAt = async (position: { block: number; offset: number }, length: number) =>
     metadata.read(tableStart + position.block, position.offset, length, start, 'xattr')
+  /** Sets that were read, as most inodes share one of a few. */
+  const known = new Map<number, readonly Xattr[]>()
+  const sizeOf = (bytes: Uint8Array, name: string): number => {
+    const size = cursor(bytes, { device: image.name, base: tableStart }).u32('xattr value length')
+    if (size > XATTR_SIZE_MAX) throw bad(`value length of ${name}`, `at most ${XATTR_SIZE_MAX}`, size, tableStart)
+    return size
+  }
   return {
     async read(index) {
+      const again = known.get(index)
+      if (again) return again
       if (index >= count) throw bad('xattr index of an inode', `below ${count}`, index)
       const entries = idView.getUint32(index * 16 + 8, true)
       let at = parseReference(idView.getBigUint64(index * 16, true))
@@ -157,6 +172,9 @@ export const openXattrs = async (image: Device, metadata: MetadataReader, sb: Su
         return part.bytes
       }
       const found: Xattr[] = []
+      /** values that stand elsewhere, by their reference: two names may share one */
+      const elsewhere = new Map<bigint, Uint8Array>()
+      let nameBytes = 0
       for (let n = 0; n < entries; n++) {
         const key = cursor(await follow(4), { device: image.name, base: tableStart })
         const type = key.u16('xattr type')
@@ -164,21 +182,26 @@ export const openXattrs = async (image: Device, metadata: MetadataReader, sb: Su
         const prefix = PREFIXES[type & 0xff]
         if (!prefix) throw bad('xattr type', '0 to 2', type, tableStart)
         const name = prefix + Buffer.from(await follow(nameLength)).toString('utf8')
-        const size = cursor(await follow(4), { device: image.name, base: tableStart }).u32('xattr value length')
-        if (size > 65536) throw bad(`value length of ${name}`, 'at most 65536', size, tableStart)
+        nameBytes += prefix.length + nameLength + 1
+        if (nameBytes > XATTR_LIST_MAX)
+          throw bad('xattr names of an inode', `at most ${XATTR_LIST_MAX} bytes`, nameBytes, tableStart)
+        const size = sizeOf(await follow(4), name)
         if (!(type & XATTR_ELSEWHERE)) {
           found.push({ name, value: await follow(size) })
           continue
         }
-        const reference = cursor(await follow(size), { device: image.name, base: tableStart }).big64(
-          'xattr value reference',
-        )
-        const there = await readAt(parseReference(reference), 4)
-        const elsewhere = cursor(there.bytes, { device: image.name, base: tableStart }).u32('xattr value length')
-        if (elsewhere > 65536) throw bad(`value length of ${name}`, 'at most 65536', elsewhere, tableStart)
-        const value = await readAt({ block: there.position - tableStart, offset: there.offset }, elsewhere)
-        found.push({ name, value: value.bytes })
+        if (size !== 8) throw bad(`reference length of ${name}`, '8', size, tableStart)
+        const reference = cursor(await follow(8), { device: image.name, base: tableStart }).big64('xattr reference')
+        let value = elsewhere.get(reference)
+        if (!value) {
+          const there = await readAt(parseReference(reference), 4)
+          const length = sizeOf(there.bytes, name)
+          value = (await readAt({ block: there.position - tableStart, offset: there.offset }, length)).bytes
+          elsewhere.set(reference, value)
+        }
+        found.push({ name, value })
       }
+      known.set(index, found)
       return found
     },
   }

@@ -4,7 +4,7 @@ import type { Xattr } from '../filesystem.js'
 import type { SquashFile } from './file.js'
 import type { DirectoryInode } from './inode.js'
 import { parseRdev } from './inode.js'
-import type { Squashfs } from './reader.js'
+import { type InodeReference, referenceKey, type Squashfs } from './reader.js'
 import { parseReference } from './tables.js'
 
 /** What every node of a tree to be written has. Times are seconds since 1970. */
@@ -54,30 +54,26 @@ export interface PlainNode extends NodeHead {
 /** A node of a tree that a squashfs is written from. */
 export type SquashNode = DirectoryNode | FileNode | SymlinkNode | DeviceNode | PlainNode
 
-const MAX_DEPTH = 1000
+/** Half of the longest path that Linux takes, as each name has a slash. */
+const MAX_DEPTH = 2048
 
 /**
  * The tree of an open squashfs as a tree to be written, every file reusing its blocks.
  *
  * @param replace  gives another node for a path such as `/LiveOS/rootfs.img`, or undefined to keep it
- * @throws CORRUPT  also for directories that contain each other
+ * @throws CORRUPT  also for directories that contain each other or are deeper than any path
  */
 export const readTree = async (
   fs: Squashfs,
   replace?: (path: string, node: FileNode) => SquashNode | undefined,
 ): Promise<DirectoryNode> => {
   const known = new Map<number, SquashNode>()
-  const open = new Set<number>()
   const root = parseReference(fs.superblock.root_inode)
 
-  const node = async (
-    entry: { startBlock: number; offset: number },
-    path: string,
-    depth: number,
-  ): Promise<SquashNode> => {
+  const node = async (entry: InodeReference, path: string, depth: number): Promise<SquashNode> => {
     const inode = await fs.inodeAt(entry)
-    const again = known.get(inode.inode)
-    if (again && again.kind === inode.kind && again.kind !== 'directory') return again
+    const again = known.get(referenceKey(entry))
+    if (again) return again
     const head: NodeHead = {
       mode: inode.mode,
       uid: fs.ids[inode.uidIndex]!,
@@ -100,7 +96,7 @@ export const readTree = async (
     else if (inode.kind === 'block' || inode.kind === 'character')
       made = { kind: inode.kind, ...head, device: parseRdev(inode.rdev) }
     else made = { kind: inode.kind, ...head }
-    known.set(inode.inode, made)
+    known.set(referenceKey(entry), made)
     return made
   }
 
@@ -110,22 +106,20 @@ export const readTree = async (
     path: string,
     depth: number,
   ): Promise<DirectoryNode> => {
-    if (open.has(inode.inode) || depth > MAX_DEPTH)
+    if (depth > MAX_DEPTH)
       throw corrupt({
         device: fs.name,
         offset: fs.superblock.directory_table_start,
         field: `directory ${path}`,
-        expected: 'a tree',
-        found: 'a directory inside itself',
+        expected: `at most ${MAX_DEPTH} directories in each other`,
+        found: depth,
       })
-    open.add(inode.inode)
     const entries: { name: Uint8Array; node: SquashNode }[] = []
     for (const entry of await fs.listing(inode))
       entries.push({
         name: entry.name,
         node: await node(entry, `${path === '/' ? '' : path}/${Buffer.from(entry.name).toString()}`, depth + 1),
       })
-    open.delete(inode.inode)
     return { kind: 'directory', ...head, entries }
   }
 

@@ -209,7 +209,7 @@ export const writeSquashfs = async (
   const size = out.position
   await out.drain()
   await device.flush()
-  assert(ids.length <= 65536, 'more owners than the format holds')
+  assert(ids.length <= 65535, 'more owners than the format holds')
   await device.write(
     0,
     encodeSuperblock({

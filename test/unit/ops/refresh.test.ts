@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, open, readdir, stat, truncate, writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { chmod, mkdir, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
@@ -10,7 +11,7 @@ import { planMerge, runMerge } from '../../../src/ops/merge.js'
 import type { Progress } from '../../../src/ops/progress.js'
 import { planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
-import { contentOf, recordingFolder, type Step } from '../../support/power-cut.js'
+import { contentOf, recordingFolder } from '../../support/power-cut.js'
 import { BLOCK, bytesOf, finished, OVERLAY, sha256, smallStick, viewOf } from '../../support/small-stick.js'
 import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
@@ -28,44 +29,10 @@ const codeOf = async (work: Promise<unknown>): Promise<string> =>
     () => 'no error',
     error => (error instanceof LiveError ? `${error.code}: ${error.message}` : `not ours: ${String(error)}`),
   )
-const full = (): never => {
-  throw new LiveError('NO_SPACE', 'no space left')
-}
 const state = async (live: string): Promise<string> =>
   JSON.stringify([...(await contentOf(live))].map(([name, bytes]) => [name, sha256(bytes)]))
 
 const { it: judged } = needTools('mksquashfs', 'unsquashfs', 'setfattr')
-
-judged('a full stick at any step before the swap leaves everything as it was', async () => {
-  const { live, input } = await fresh()
-  const before = await state(live)
-  let steps = 0
-  for (let stop = 0; ; stop++) {
-    const log: Step[] = []
-    const wrapFolder = (folder: Folder) =>
-      recordingFolder(folder, 0, 'posix', log, {}, step => {
-        if (
-          log.length === stop &&
-          (step.kind === 'write' || step.kind === 'create' || step.kind === 'truncate' || step.kind === 'flush')
-        )
-          full()
-      })
-    const plan = await planRefresh(input, {})
-    const result = await codeOf(finished(runRefresh(input, plan, { wrapFolder })))
-    if (result === 'no error') break
-    expect(result).toContain('NO_SPACE')
-    if (result.includes('nothing on the stick has changed')) {
-      expect(await state(live), `step ${stop}`).toBe(before)
-      steps++
-    } else {
-      // the new base is verified by then: a second run, with room, finishes
-      expect(result).toContain('run refresh again to finish')
-      await finished(runRefresh(input, await planRefresh(input, {})))
-      break
-    }
-  }
-  expect(steps).toBeGreaterThan(4)
-})
 
 judged('stopped in any phase before the swap: CANCELLED, and everything as it was', async () => {
   const { live, input } = await fresh()
@@ -111,14 +78,58 @@ judged('--keep-old keeps the old base, and the next refresh says what to do with
   expect(await codeOf(planRefresh(input, {}))).toMatch(/REFUSED: squashfs.img.old is there/)
 })
 
-judged('mode and attributes of the base stay', async () => {
+judged('mode and attributes of the base stay, also on the way through a stage', async () => {
+  for (const staged of [false, true]) {
+    const { live, input } = await fresh()
+    const stage = await path(`stage${count}`)
+    await mkdir(stage)
+    const base = join(live, 'squashfs.img')
+    await chmod(base, 0o640)
+    await run('setfattr', ['-n', 'user.note', '-v', 'mine', base])
+    const before = await stat(base)
+    const done = await finished(runRefresh(input, await planRefresh(input, staged ? { stage } : {})))
+    expect(done.findings.map(({ code }) => code)).not.toContain('ATTRIBUTES_NOT_KEPT')
+    const after = await stat(base)
+    expect(after.ino).not.toBe(before.ino)
+    expect([after.mode, after.uid, after.gid]).toEqual([before.mode, before.uid, before.gid])
+    expect((await run('getfattr', ['--only-values', '-n', 'user.note', base])).stdout).toBe('mine')
+    expect(await readdir(stage)).toEqual([])
+  }
+})
+
+judged('an overlay that is written to while the new base is being made stops the refresh, and stays', async () => {
   const { live, input } = await fresh()
-  const base = join(live, 'squashfs.img')
-  await chmod(base, 0o640)
-  await run('setfattr', ['-n', 'user.note', '-v', 'mine', base])
-  await finished(runRefresh(input, await planRefresh(input, {})))
-  expect((await stat(base)).mode & 0o7777).toBe(0o640)
-  expect((await run('getfattr', ['--only-values', '-n', 'user.note', base])).stdout).toBe('mine')
+  const stage = await path(`stage${count}`)
+  await mkdir(stage)
+  const overlay = join(live, OVERLAY)
+  const writtenTo = (folder: Folder): Folder =>
+    recordingFolder(folder, 0, 'posix', [], {}, step => {
+      if (step.kind === 'create' && step.name.endsWith('.new')) writeFileSync(overlay, changed)
+    })
+  const changed = storeOf([{ oldChunk: 5, content: bytesOf(9, 4096) }], 8, 8)
+  const original = await readFile(overlay)
+  const result = await codeOf(
+    (async () => finished(runRefresh(input, await planRefresh(input, {}), { wrapFolder: writtenTo })))(),
+  )
+  expect(result).toMatch(/REFUSED: .*has changed.*nothing on the stick has changed/)
+  expect(await readdir(live)).toEqual([OVERLAY, 'squashfs.img'])
+  expect(Buffer.compare(await readFile(overlay), changed)).toBe(0)
+
+  await writeFile(overlay, original)
+  const stop = (folder: Folder): Folder =>
+    recordingFolder(folder, 0, 'posix', [], {}, step => {
+      if (step.kind === 'create' && step.name.endsWith('.new')) throw new LiveError('IO', 'pulled out')
+    })
+  const cut = codeOf(
+    (async () => finished(runRefresh(input, await planRefresh(input, { stage }), { wrapFolder: stop })))(),
+  )
+  expect(await cut).toMatch(/can't boot now.*--restore/)
+  const second = codeOf(
+    (async () => finished(runRefresh(input, await planRefresh(input, {}), { wrapFolder: writtenTo })))(),
+  )
+  expect(await second).toMatch(/REFUSED: .*has changed.*can't boot now/)
+  expect((await finished(runRefresh(input, await planRefresh(input, {})))).overlayReset).toBe(true)
+  expect([await readdir(live), await readdir(stage)]).toEqual([[OVERLAY, 'squashfs.img'], []])
 })
 
 judged(

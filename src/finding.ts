@@ -1,4 +1,4 @@
-/** Something worth telling about a stick that was looked at. Checking collects these and goes on. */
+/** Something worth telling about what was looked at. Checking collects these and goes on. */
 export interface Finding {
   /** such as OVERLAY_FULL */
   readonly code: string
@@ -7,6 +7,10 @@ export interface Finding {
   readonly where: string
   /** a sentence for a person */
   readonly message: string
+  /** what a structure should say, where that is known */
+  readonly expected?: string | number
+  /** and what it says */
+  readonly found?: string | number
   /** what to do about it */
   readonly remedy?: string
 }
