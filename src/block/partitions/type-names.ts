@@ -1,0 +1,61 @@
+/** Names of the partition types a person meets; keys as `Partition.type` has them. */
+const NAMES: Readonly<Record<string, string>> = {
+  '0x00': 'Empty',
+  '0x01': 'FAT12',
+  '0x04': 'FAT16 below 32 MiB',
+  '0x05': 'Extended',
+  '0x06': 'FAT16',
+  '0x07': 'NTFS or exFAT',
+  '0x0b': 'FAT32',
+  '0x0c': 'FAT32 (LBA)',
+  '0x0e': 'FAT16 (LBA)',
+  '0x0f': 'Extended (LBA)',
+  '0x11': 'Hidden FAT12',
+  '0x14': 'Hidden FAT16 below 32 MiB',
+  '0x16': 'Hidden FAT16',
+  '0x17': 'Hidden NTFS or exFAT',
+  '0x1b': 'Hidden FAT32',
+  '0x1c': 'Hidden FAT32 (LBA)',
+  '0x1e': 'Hidden FAT16 (LBA)',
+  '0x82': 'Linux swap',
+  '0x83': 'Linux filesystem',
+  '0x85': 'Linux extended',
+  '0x8e': 'Linux LVM',
+  '0x96': 'ISO 9660',
+  '0xa5': 'FreeBSD',
+  '0xaf': 'HFS or HFS+',
+  '0xcd': 'Boot image protection',
+  '0xee': 'GPT protection',
+  '0xef': 'EFI System',
+  '0xfd': 'Linux RAID',
+  '024dee41-33e7-11d3-9d69-0008c781f39f': 'MBR partition scheme',
+  '0657fd6d-a4ab-43c4-84e5-0933c84b4f4f': 'Linux swap',
+  '0fc63daf-8483-4772-8e79-3d69d8477de4': 'Linux filesystem',
+  '21686148-6449-6e6f-744e-656564454649': 'BIOS boot',
+  '3b8f8425-20e0-4f3b-907f-1a25a76f98e8': 'Linux server data',
+  '4d21b016-b534-45c2-a9fb-5c16e091fd2d': 'Linux variable data',
+  '44479540-f297-41b2-9af7-d131d5f0458a': 'Linux root (x86)',
+  '48465300-0000-11aa-aa11-00306543ecac': 'Apple HFS or HFS+',
+  '4f68bce3-e8cd-4db1-96e7-fbcaf984b709': 'Linux root (x86-64)',
+  '69dad710-2ce4-4e3c-b16c-21a1d49abed3': 'Linux root (ARM)',
+  '7c3457ef-0000-11aa-aa11-00306543ecac': 'Apple APFS',
+  '8da63339-0007-60c0-c436-083ac8230908': 'Linux reserved',
+  '933ac7e1-2eb4-4f13-b844-0e14e2aef915': 'Linux home',
+  'a19d880f-05fc-4d3b-a006-743f0f84911e': 'Linux RAID',
+  'b921b045-1df0-41c3-af44-4c6f280d3fae': 'Linux root (ARM64)',
+  'bc13c2ff-59e6-4262-a352-b275fd6f7172': 'Linux extended boot',
+  'c12a7328-f81f-11d2-ba4b-00a0c93ec93b': 'EFI System',
+  'ca7d7ccb-63ed-4c53-861c-1742536059cc': 'Linux LUKS',
+  'de94bba4-06d1-4d40-a16a-bfd50179d6ac': 'Microsoft recovery',
+  'e3c9e316-0b5c-4db8-817d-f92df00215ae': 'Microsoft reserved',
+  'e6d6d379-f507-44c2-a23c-238f2a3df928': 'Linux LVM',
+  'ebd0a0a2-b9e5-4433-87c0-68b6b72699c7': 'Microsoft basic data',
+}
+
+/**
+ * What a partition type is called; undefined where it is none of the well-known ones.
+ *
+ * @param type  an MBR type such as `0x0c`, or a GUID in lower case
+ * @see UEFI 2.10, 5.3.3; the Discoverable Partitions Specification
+ */
+export const typeNameOf = (type: string): string | undefined => (Object.hasOwn(NAMES, type) ? NAMES[type] : undefined)
