@@ -45,9 +45,22 @@ export interface Codec<C extends Compressor = Compressor> {
    * @throws CodecError  the block is damaged, or does not fit
    */
   decode(input: Uint8Array, output: Uint8Array): number
+  /**
+   * As `decode`, into memory of its own of at most `capacity` bytes and few more, where the codec has the result there anyhow.
+   * The result begins at the start of an ArrayBuffer that nobody else uses.
+   *
+   * @throws CodecError
+   */
+  decodeNew?(input: Uint8Array, capacity: number): Uint8Array
   /** Compresses one block; undefined where the result would not be smaller. Left out where this process can't compress. */
   encode?(settings: C, input: Uint8Array, blockSize: number): Uint8Array | undefined
 }
 
 /** The settings of one compressor. */
 export type SettingsOf<N extends CompressorName> = Extract<Compressor, { name: N }>
+
+/** The same bytes at the start of an ArrayBuffer of their own; small results of Node lie in a shared pool. */
+export const ownBytes = (bytes: Uint8Array): Uint8Array =>
+  bytes.byteOffset === 0 && bytes.buffer.byteLength <= bytes.length + 64
+    ? new Uint8Array(bytes.buffer, 0, bytes.length)
+    : new Uint8Array(bytes)

@@ -37,24 +37,18 @@ const codecOf = (name: CompressorName): Codec => {
 }
 
 /**
- * Decompresses one block into `output`, never past its end, and gives the length in bytes.
- *
- * @throws CodecError  the block is damaged or larger than `output`; who knows its place turns it into CORRUPT
- */
-export const decodeBlockInto = (name: CompressorName, input: Uint8Array, output: Uint8Array): number => {
-  assert(output.length > 0, 'a block of no bytes')
-  if (input.length === 0) throw new CodecError(`${name}: the block is empty`)
-  return codecOf(name).decode(input, output)
-}
-
-/**
- * Decompresses one block of at most `capacity` bytes, within that much memory and a small constant. The result is the caller's own.
+ * Decompresses one block of at most `capacity` bytes, within that much memory and a small constant. The result is the caller's
+ * own, at the start of an ArrayBuffer of its own.
  *
  * @throws CodecError  the block is damaged or larger than `capacity`; who knows its place turns it into CORRUPT
  */
 export const decodeBlock = (name: CompressorName, input: Uint8Array, capacity: number): Uint8Array => {
+  assert(capacity > 0, 'a block of no bytes')
+  if (input.length === 0) throw new CodecError(`${name}: the block is empty`)
+  const codec = codecOf(name)
+  if (codec.decodeNew) return codec.decodeNew(input, capacity)
   const output = new Uint8Array(Buffer.allocUnsafeSlow(capacity).buffer)
-  const length = decodeBlockInto(name, input, output)
+  const length = codec.decode(input, output)
   return length === capacity ? output : output.slice(0, length)
 }
 

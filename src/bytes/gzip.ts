@@ -1,5 +1,5 @@
 import { constants, deflateSync, inflateSync } from 'node:zlib'
-import { type Codec, CodecError, type SettingsOf } from './codec.js'
+import { type Codec, CodecError, ownBytes, type SettingsOf } from './codec.js'
 
 /** The bits of `strategies`, lowest first. */
 const STRATEGIES = [
@@ -16,21 +16,25 @@ const LEAST_CHUNK = 64
 const isTooLarge = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'ERR_BUFFER_TOO_LARGE'
 
-const decode = (input: Uint8Array, output: Uint8Array): number => {
+const decodeNew = (input: Uint8Array, capacity: number): Uint8Array => {
   try {
     // One spare byte, so that a block that fills the capacity ends inside the first chunk and zlib allocates no second one.
-    const chunkSize = Math.max(LEAST_CHUNK, output.length + 1)
-    const bytes = inflateSync(input, { chunkSize, maxOutputLength: output.length })
-    output.set(bytes)
-    return bytes.length
+    const chunkSize = Math.max(LEAST_CHUNK, capacity + 1)
+    return ownBytes(inflateSync(input, { chunkSize, maxOutputLength: capacity }))
   } catch (error) {
     throw new CodecError(
       isTooLarge(error)
-        ? `gzip: the block is larger than ${output.length} bytes`
+        ? `gzip: the block is larger than ${capacity} bytes`
         : `gzip: ${error instanceof Error ? error.message : String(error)}`,
       { cause: error },
     )
   }
+}
+
+const decode = (input: Uint8Array, output: Uint8Array): number => {
+  const bytes = decodeNew(input, output.length)
+  output.set(bytes)
+  return bytes.length
 }
 
 const deflate = (settings: SettingsOf<'gzip'>, strategy: number, input: Uint8Array): Uint8Array | undefined => {
@@ -61,4 +65,4 @@ const encode = (settings: SettingsOf<'gzip'>, input: Uint8Array): Uint8Array | u
  *
  * @see squashfs-tools, gzip_wrapper.c
  */
-export const gzip: Codec<SettingsOf<'gzip'>> = { decode, encode }
+export const gzip: Codec<SettingsOf<'gzip'>> = { decode, decodeNew, encode }

@@ -5,8 +5,8 @@ import { CodecError, type Compressor, type CompressorName } from './codec.js'
 export const POOL_END = 'end'
 
 /**
- * One job for a worker: where the block lies in the slot's shared memory, and where the result goes. `memory` comes only when
- * the slot has a new one.
+ * One job for a worker: where the block lies in the slot's shared memory, and where a compressed result goes; one that is
+ * decompressed comes in memory of its own. `memory` comes only when the slot has a new one.
  */
 export interface PoolRequest {
   readonly slot: number
@@ -16,7 +16,7 @@ export interface PoolRequest {
   readonly outputOffset: number
   readonly outputSize: number
   readonly work:
-    | { readonly kind: 'decode'; readonly name: CompressorName }
+    | { readonly kind: 'decode'; readonly name: CompressorName; readonly capacity: number }
     | { readonly kind: 'encode'; readonly compressor: Compressor; readonly blockSize: number }
 }
 
@@ -30,8 +30,9 @@ export const STOPPING = 0
 /** Index in `control`: 1 while the worker is inside a codec. */
 export const INSIDE = 1
 
-/** A worker's answer for a slot: bytes of the result, -1 where encoding did not pay, or what went wrong. */
+/** A worker's answer for a slot: the block decompressed, bytes of the compressed one or -1 where that did not pay, or what went wrong. */
 export type PoolReply =
+  | { readonly slot: number; readonly bytes: Uint8Array }
   | { readonly slot: number; readonly length: number }
   | { readonly slot: number; readonly failure: PoolFailure }
 

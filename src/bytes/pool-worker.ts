@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { assert } from '../error.js'
-import { decodeBlockInto, encodeBlock, isCodecLoaded, loadCodec } from './codecs.js'
+import { decodeBlock, encodeBlock, isCodecLoaded, loadCodec } from './codecs.js'
 import {
   INSIDE,
   POOL_END,
@@ -22,8 +22,8 @@ const perform = ({ slot, inputOffset, inputLength, outputOffset, outputSize, wor
   const memory = memories[slot]
   assert(memory, 'a slot without memory')
   const input = new Uint8Array(memory, inputOffset, inputLength)
+  if (work.kind === 'decode') return { slot, bytes: decodeBlock(work.name, input, work.capacity) }
   const output = new Uint8Array(memory, outputOffset, outputSize)
-  if (work.kind === 'decode') return { slot, length: decodeBlockInto(work.name, input, output) }
   const bytes = encodeBlock(work.compressor, input, work.blockSize)
   if (!bytes) return { slot, length: -1 }
   output.set(bytes)
@@ -46,7 +46,10 @@ const answer = async (request: PoolRequest): Promise<void> => {
   try {
     const name = work.kind === 'decode' ? work.name : work.compressor.name
     if (!isCodecLoaded(name)) await loadCodec(name)
-    if (enter()) port.postMessage(perform(request))
+    if (enter()) {
+      const reply = perform(request)
+      port.postMessage(reply, 'bytes' in reply ? [reply.bytes.buffer as ArrayBuffer] : [])
+    }
   } catch (error) {
     port.postMessage({ slot, failure: packFailure(error) } satisfies PoolReply)
   } finally {

@@ -128,6 +128,7 @@ const settle = (crew: Crew, reply: PoolReply): void => {
   slot.job = undefined
   if (--crew.busy === 0) crew.worker.unref()
   if ('failure' in reply) job.reject(unpackFailure(reply.failure))
+  else if ('bytes' in reply) job.resolve(reply.bytes)
   else if (reply.length < 0) job.resolve(undefined)
   else {
     // Copied out of the shared memory, which the next job overwrites; slice() does it at a tenth of the speed.
@@ -211,7 +212,7 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
   return {
     threads,
     decode: async (name, input, capacity) => {
-      const bytes = await submit({ kind: 'decode', name }, input, capacity)
+      const bytes = await submit({ kind: 'decode', name, capacity }, input, 0)
       assert(bytes, 'a block decoded to nothing')
       return bytes
     },

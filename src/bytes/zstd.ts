@@ -2,7 +2,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import zlib from 'node:zlib'
 import { assert } from '../error.js'
-import { type Codec, CodecError, type SettingsOf } from './codec.js'
+import { type Codec, CodecError, ownBytes, type SettingsOf } from './codec.js'
 import { missingPackage } from './missing.js'
 
 const MAGIC = 0xfd2fb528
@@ -62,12 +62,12 @@ export const parseZstdFrame = (input: Uint8Array): Frame => {
   return { windowSize, contentSize }
 }
 
-/** @throws CodecError  the frame is damaged, too large for `output`, or needs too much memory */
-const checkFrame = (input: Uint8Array, output: Uint8Array): Frame => {
+/** @throws CodecError  the frame is damaged, larger than `capacity`, or needs too much memory */
+const checkFrame = (input: Uint8Array, capacity: number): Frame => {
   const frame = parseZstdFrame(input)
-  if ((frame.contentSize ?? 0) > output.length)
-    throw damaged(`the block has ${frame.contentSize} bytes, more than ${output.length}`)
-  if (frame.windowSize > Math.max(MAX_WINDOW_SIZE, output.length))
+  if ((frame.contentSize ?? 0) > capacity)
+    throw damaged(`the block has ${frame.contentSize} bytes, more than ${capacity}`)
+  if (frame.windowSize > Math.max(MAX_WINDOW_SIZE, capacity))
     throw damaged(`the window has ${frame.windowSize} bytes, more than ${MAX_WINDOW_SIZE}`)
   return frame
 }
@@ -85,21 +85,25 @@ interface NodeZstd {
   readonly constants: { readonly ZSTD_c_compressionLevel: number }
 }
 
+const decodeByNode = (node: NodeZstd, input: Uint8Array, capacity: number): Uint8Array => {
+  const frame = checkFrame(input, capacity)
+  try {
+    const bytes = node.zstdDecompressSync(input, { chunkSize: Math.max(64, capacity + 1), maxOutputLength: capacity })
+    checkLength(frame, bytes.length)
+    return ownBytes(bytes)
+  } catch (error) {
+    if (error instanceof CodecError) throw error
+    throw new CodecError(`zstd: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  }
+}
+
 const nodeCodec = (node: NodeZstd): Codec<SettingsOf<'zstd'>> => ({
   decode: (input, output) => {
-    const frame = checkFrame(input, output)
-    try {
-      const bytes = node.zstdDecompressSync(input, {
-        chunkSize: Math.max(64, output.length + 1),
-        maxOutputLength: output.length,
-      })
-      output.set(bytes)
-      return checkLength(frame, bytes.length)
-    } catch (error) {
-      if (error instanceof CodecError) throw error
-      throw new CodecError(`zstd: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
-    }
+    const bytes = decodeByNode(node, input, output.length)
+    output.set(bytes)
+    return bytes.length
   },
+  decodeNew: (input, capacity) => decodeByNode(node, input, capacity),
   encode: ({ level }, input) => {
     // Only the sync call knows the size beforehand and writes it: the window is then the block itself, never more.
     const params = { [node.constants.ZSTD_c_compressionLevel]: level }
@@ -141,7 +145,7 @@ const wasmCodec = (module: ZstdModule): Codec<SettingsOf<'zstd'>> => {
   let encoder = 0
   return {
     decode: (input, output) => {
-      const frame = checkFrame(input, output)
+      const frame = checkFrame(input, output.length)
       decoder ||= module._ZSTD_createDCtx()
       place(input, Math.max(1, output.length))
       const { source, target } = area

@@ -1,14 +1,10 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expect } from 'vitest'
-import { openFile } from '../../src/block/file.js'
 import { memory } from '../../src/block/memory.js'
 import { LiveError } from '../../src/error.js'
 import { openSquashfs } from '../../src/fs/squashfs/reader.js'
-import { deviceContract } from '../contract/device.js'
-import { bytesOf } from '../support/small-stick.js'
 import { listSquashfs } from '../support/squashfs-tree.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
@@ -58,13 +54,3 @@ tools.it(
   },
   120_000,
 )
-
-if (tools.reason === undefined)
-  deviceContract('a file in a squashfs', async () => {
-    const bytes = bytesOf(11, 50_001)
-    const dir = await path('contract')
-    await mkdir(dir)
-    await writeFile(join(dir, 'file'), bytes)
-    await run('mksquashfs', [dir, `${dir}.img`, '-noappend', '-no-progress', '-b', '4K'])
-    return { device: await (await openSquashfs(await openFile(`${dir}.img`))).open('/file'), bytes }
-  })

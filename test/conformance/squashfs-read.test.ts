@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
+import { memory } from '../../src/block/memory.js'
 import { type CodecPool, openPool } from '../../src/bytes/pool.js'
 import { openSquashfs } from '../../src/fs/squashfs/reader.js'
 import { deviceContract } from '../contract/device.js'
@@ -97,7 +98,7 @@ if (tools.reason === undefined) {
     await mkdir(dir)
     await writeFile(join(dir, 'file'), Buffer.concat([bytesOf(11, 20_001), new Uint8Array(9000), bytesOf(12, 20_000)]))
     await run('mksquashfs', [dir, `${dir}.img`, '-noappend', '-no-progress', '-b', '4K', ...args])
-    return openSquashfs(await openFile(`${dir}.img`))
+    return openSquashfs(memory(new Uint8Array(await readFile(`${dir}.img`)), 'image'))
   }
   for (const [name, args] of [
     ['blocks and holes', ['-no-fragments', '-comp', 'lz4']],

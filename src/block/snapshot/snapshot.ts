@@ -1,4 +1,4 @@
-import { corrupt } from '../../error.js'
+import { corrupt, isLiveError } from '../../error.js'
 import { checkRange, type Device, type Extent, type SparseDevice } from '../device.js'
 import { extentsAt, joined } from '../extents.js'
 import { gather, type Part } from '../gather.js'
@@ -76,6 +76,40 @@ function* partsOf(origin: Device, cow: Device, store: Store, offset: number, len
   }
 }
 
+/** As much of a read may be covered by chunks, at most one part in so many, that the origin is still read in one piece below them. */
+const COVERED = 4
+
+/**
+ * Reads parts. Where chunks cover little, the origin is read in one piece and they are laid over it: many short reads of a
+ * compressed origin would copy each of its blocks as often. A bad place of the origin counts only where it shows.
+ */
+const readLaid = async (
+  origin: Device,
+  parts: readonly Part[],
+  offset: number,
+  length: number,
+): Promise<Uint8Array> => {
+  const laid = parts.filter(part => part.device !== origin)
+  const covered = laid.reduce((sum, part) => sum + part.length, 0)
+  if (parts.length === 1 || covered * COVERED > length) return gather(parts, length)
+  const bytes = await origin.read(offset, length).catch((error: unknown) => {
+    if (isLiveError(error)) return undefined
+    throw error
+  })
+  if (!bytes) return gather(parts, length)
+  const over = await gather(laid, covered)
+  let from = 0
+  let at = 0
+  for (const part of parts) {
+    if (part.device !== origin) {
+      bytes.set(over.subarray(from, from + part.length), at)
+      from += part.length
+    }
+    at += part.length
+  }
+  return bytes
+}
+
 /**
  * The view that the kernel's snapshot target gives: the store's chunks over the origin's. A new store shows the origin as
  * it is. Closing it leaves both open.
@@ -109,7 +143,7 @@ export const snapshot = async (
     store: known,
     async read(offset, length) {
       checkRange(device, offset, length)
-      return gather([...parts(offset, length)], length)
+      return readLaid(origin, [...parts(offset, length)], offset, length)
     },
     async *extents(offset, length) {
       checkRange(device, offset, length)

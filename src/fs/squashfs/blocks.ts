@@ -33,10 +33,18 @@ export const parseSizeWord = (
 export interface BlockReader {
   /** a block expanded, exactly `at.length` bytes; from the cache where it is there. Not to be changed. */
   read(at: StoredAt, field: string): Promise<Uint8Array>
+  /** a block expanded, for the caller to keep: the cache lets go of it where nobody else has it, else it is copied */
+  take(at: StoredAt, field: string): Promise<Uint8Array>
   /** starts reading a block that will be asked for soon */
   ahead(at: StoredAt, field: string): void
   /** how many blocks reading ahead pays for: those that decoders can work on at once */
   readonly depth: number
+}
+
+/** A block in the cache, and whether somebody was given its bytes. */
+interface Kept extends StoredAt {
+  readonly bytes: Promise<Uint8Array>
+  given: boolean
 }
 
 const CACHE_BYTES = 12 << 20
@@ -52,7 +60,7 @@ export const openBlocks = (
   decode: BlockDecoder,
   depth: number,
 ): BlockReader => {
-  const kept = new Map<number, StoredAt & { readonly bytes: Promise<Uint8Array> }>()
+  const kept = new Map<number, Kept>()
   let keptBytes = 0
 
   const fetch = async (at: StoredAt, field: string): Promise<Uint8Array> => {
@@ -83,19 +91,19 @@ export const openBlocks = (
     return bytes
   }
 
-  const get = (at: StoredAt, field: string): Promise<Uint8Array> => {
+  const get = (at: StoredAt, field: string): Kept => {
     const known = kept.get(at.offset)
     if (known && known.length === at.length && known.size === at.size && known.compressed === at.compressed) {
       kept.delete(at.offset)
       kept.set(at.offset, known)
-      return known.bytes
+      return known
     }
     const bytes = fetch(at, field)
     if (known) {
       keptBytes -= known.length
       kept.delete(at.offset)
     }
-    const entry = { ...at, bytes }
+    const entry: Kept = { ...at, bytes, given: false }
     kept.set(at.offset, entry)
     keptBytes += at.length
     for (const [key, old] of kept) {
@@ -110,8 +118,27 @@ export const openBlocks = (
         keptBytes -= at.length
       }
     })
-    return bytes
+    return entry
   }
 
-  return { depth, read: get, ahead: (at, field) => void get(at, field).catch(() => undefined) }
+  return {
+    depth,
+    read: (at, field) => {
+      const entry = get(at, field)
+      entry.given = true
+      return entry.bytes
+    },
+    take: async (at, field) => {
+      const entry = get(at, field)
+      const shared = entry.given
+      entry.given = true
+      if (!shared && kept.get(at.offset) === entry) {
+        kept.delete(at.offset)
+        keptBytes -= at.length
+      }
+      const bytes = await entry.bytes
+      return shared ? new Uint8Array(bytes) : bytes
+    },
+    ahead: (at, field) => void get(at, field).bytes.catch(() => undefined),
+  }
 }

@@ -88,6 +88,8 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
         const at = stored(n)
         if (at) blocks.ahead(at, label(n))
       }
+      const whole = first === last && first < blockCount && offset === first * blockSize ? stored(first) : undefined
+      if (whole?.length === length) return blocks.take(whole, label(first))
       const bytes = new Uint8Array(length)
       for (let n = first; n <= last; n++) {
         const from = n * blockSize

@@ -90,7 +90,8 @@ judged('mode and attributes of the base stay, also on the way through a stage', 
     const done = await finished(runRefresh(input, await planRefresh(input, staged ? { stage } : {})))
     expect(done.findings.map(({ code }) => code)).not.toContain('ATTRIBUTES_NOT_KEPT')
     const after = await stat(base)
-    expect(after.ino).not.toBe(before.ino)
+    // in a stage the old one is gone before, and its number is free again
+    if (!staged) expect(after.ino).not.toBe(before.ino)
     expect([after.mode, after.uid, after.gid]).toEqual([before.mode, before.uid, before.gid])
     expect((await run('getfattr', ['--only-values', '-n', 'user.note', base])).stdout).toBe('mine')
     expect(await readdir(stage)).toEqual([])

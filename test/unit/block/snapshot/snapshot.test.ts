@@ -84,9 +84,20 @@ describe('snapshot', () => {
     sameBytes(await device.read(10 * 512 + 5, 4 * 512 - 9), view.subarray(10 * 512 + 5, 14 * 512 - 4))
     expect([counted.origin.reads, counted.cow.reads, counted.cow.bytesRead]).toEqual([0, 1, 4 * 512 - 9])
     await device.read(0, 30 * 512)
-    // base 0-9, 14-19 and 23-29; store 10-13, 20, 21 and 22
-    expect([counted.origin.reads, counted.cow.reads]).toEqual([3, 1 + 4])
-    expect(counted.origin.bytesRead + counted.cow.bytesRead).toBe(4 * 512 - 9 + 30 * 512)
+    // the base in one piece, as little of it is covered; store 10-13, 20, 21 and 22
+    expect([counted.origin.reads, counted.cow.reads]).toEqual([1, 1 + 4])
+    await device.read(8 * 512, 14 * 512)
+    // more than a quarter covered: base 8-9 and 14-19; store 10-13, 20 and 21
+    expect([counted.origin.reads, counted.cow.reads]).toEqual([1 + 2, 5 + 3])
+    expect(counted.origin.bytesRead + counted.cow.bytesRead).toBe((4 + 30 + 7 + 14) * 512 - 9)
+  })
+
+  test('a bad place of the base that chunks cover is no matter, any other is', async () => {
+    const { origin, cow, view } = made(100 * 512, [10, 20], 1)
+    const device = await snapshot(faultyDevice(origin, [{ from: 10 * 512, to: 11 * 512 }]), cow)
+    sameBytes(await device.read(0, 30 * 512), view.subarray(0, 30 * 512))
+    const other = await snapshot(faultyDevice(origin, [{ from: 11 * 512, to: 12 * 512 }]), cow)
+    await failure(other.read(0, 30 * 512), 'IO')
   })
 
   test('reads nothing of the store for what was not changed', async () => {
