@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
 import { isZero } from '../block/device.js'
 import { corrupt, LiveError } from '../error.js'
@@ -6,7 +7,7 @@ import { FROM, type WrittenFile } from '../fs/squashfs/data-writer.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { type DirectoryNode, type FileNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
-import type { WriteOutcome } from '../fs/squashfs/writer.js'
+import type { WriteOutcome, WrittenTables } from '../fs/squashfs/writer.js'
 
 /** What was compared with what when a new image was read back. */
 export interface ImageCheck {
@@ -54,6 +55,8 @@ export const checkImage = async (
       expected: inodes,
       found: fs.superblock.inodes,
     })
+  // Behind the comparisons that can name what differs: this one finds what is left.
+  for (const piece of written.tables) await checkTables(image, piece)
   const totals = { verbatim: { blocks: 0, bytes: 0 }, encoded: { blocks: 0, bytes: 0 }, holes: { blocks: 0, bytes: 0 } }
   const total = files.reduce((sum, file) => sum + file.expected.content.size, 0)
   let done = 0
@@ -65,6 +68,21 @@ export const checkImage = async (
     })
   }
   return { ...totals, fragments: fs.fragments.length, inodes }
+}
+
+/** Compares a piece of the tables with what was written, fields that nothing reads included. */
+const checkTables = async (image: Device, { offset, length, sha256 }: WrittenTables): Promise<void> => {
+  const hash = createHash('sha256')
+  for (let at = 0; at < length; at += PIECE) hash.update(await image.read(offset + at, Math.min(PIECE, length - at)))
+  const found = hash.digest('hex')
+  if (found !== sha256)
+    throw corrupt({
+      device: image.name,
+      offset,
+      field: `the ${length} bytes of the ${offset === 0 ? 'superblock' : 'tables'}, read back`,
+      expected: `sha256 ${sha256}`,
+      found,
+    })
 }
 
 type Totals = Record<'verbatim' | 'encoded' | 'holes', { blocks: number; bytes: number }>

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { WritableDevice } from '../../block/device.js'
 import type { BlockEncoder, Compressor } from '../../bytes/codec.js'
 import { loadCodec } from '../../bytes/codecs.js'
@@ -50,6 +51,15 @@ export interface WriteOutcome {
   readonly encodedBlocks: number
   readonly data: WrittenData
   readonly layout: DataLayout
+  /** everything that is no block of a file */
+  readonly tables: readonly WrittenTables[]
+}
+
+/** A piece of the image as it was written: superblock with compressor options, or inode table to the end of the padding. */
+export interface WrittenTables {
+  readonly offset: number
+  readonly length: number
+  readonly sha256: string
 }
 
 /** An upper bound of an image's size before anything is written: reused blocks as they are, all others uncompressed, tables generously. */
@@ -101,10 +111,11 @@ export const writeSquashfs = async (
   const flags = (settings.flags & ~FLAG.compressorOptions) | (compressorOptions ? FLAG.compressorOptions : 0)
   await device.write(0, new Uint8Array(SUPERBLOCK_SIZE))
   const out = openOutput(device, SUPERBLOCK_SIZE)
-  if (compressorOptions) {
-    const header = compressorOptions.length | METADATA_STORED
-    await out.append(Uint8Array.of(header & 0xff, header >>> 8, ...compressorOptions))
-  }
+  const header = (compressorOptions?.length ?? 0) | METADATA_STORED
+  const behindSuperblock = compressorOptions
+    ? Uint8Array.of(header & 0xff, header >>> 8, ...compressorOptions)
+    : new Uint8Array(0)
+  await out.append(behindSuperblock)
   const layout = layOutData(root, blockSize, packing(flags))
   const data = await writeData(out, layout, {
     compressor,
@@ -182,13 +193,18 @@ export const writeSquashfs = async (
   }
   write(root, numbers.size + 1)
 
+  const tail = createHash('sha256')
+  const put = (bytes: Uint8Array): Promise<void> => {
+    tail.update(bytes)
+    return out.append(bytes)
+  }
   const inode_table_start = out.position
-  await out.append(inodes.finish().bytes)
+  await put(inodes.finish().bytes)
   const directory_table_start = out.position
-  await out.append(listings.finish().bytes)
+  await put(listings.finish().bytes)
   const table = async (bytes: Uint8Array, bit: number): Promise<number> => {
     const { parts, indexAt } = indexedTable(bytes, raw(bit), out.position)
-    await out.append(parts)
+    await put(parts)
     return indexAt
   }
   const fragmentBytes = new DataView(new ArrayBuffer(data.fragments.length * 16))
@@ -203,33 +219,31 @@ export const writeSquashfs = async (
     : undefined
   const id_table_start = await table(new Uint8Array(Uint32Array.from(ids).buffer), FLAG.rawIds | FLAG.rawInodes)
   const packedXattrs = xattrs.finish(out.position)
-  if (packedXattrs) await out.append(packedXattrs.bytes)
+  if (packedXattrs) await put(packedXattrs.bytes)
   const bytes_used = out.position
-  await out.append(new Uint8Array((PADDING - (bytes_used % PADDING)) % PADDING))
+  await put(new Uint8Array((PADDING - (bytes_used % PADDING)) % PADDING))
   const size = out.position
   await out.drain()
   await device.flush()
   assert(ids.length <= 65535, 'more owners than the format holds')
-  await device.write(
-    0,
-    encodeSuperblock({
-      inodes: numbers.size,
-      mkfs_time: mkfsTime,
-      block_size: blockSize,
-      fragments: data.fragments.length,
-      compression: compressor.name,
-      flags,
-      no_ids: ids.length,
-      root_inode: references[0]!,
-      bytes_used,
-      id_table_start,
-      xattr_id_table_start: packedXattrs?.indexAt,
-      inode_table_start,
-      directory_table_start,
-      fragment_table_start,
-      lookup_table_start,
-    }),
-  )
+  const superblock = encodeSuperblock({
+    inodes: numbers.size,
+    mkfs_time: mkfsTime,
+    block_size: blockSize,
+    fragments: data.fragments.length,
+    compression: compressor.name,
+    flags,
+    no_ids: ids.length,
+    root_inode: references[0]!,
+    bytes_used,
+    id_table_start,
+    xattr_id_table_start: packedXattrs?.indexAt,
+    inode_table_start,
+    directory_table_start,
+    fragment_table_start,
+    lookup_table_start,
+  })
+  await device.write(0, superblock)
   await device.flush()
   const counts = [0, 0, 0]
   for (const file of data.files.values()) for (const from of file.from) counts[from]!++
@@ -240,6 +254,14 @@ export const writeSquashfs = async (
     encodedBlocks: counts[FROM.encoded]!,
     data,
     layout,
+    tables: [
+      {
+        offset: 0,
+        length: SUPERBLOCK_SIZE + behindSuperblock.length,
+        sha256: createHash('sha256').update(superblock).update(behindSuperblock).digest('hex'),
+      },
+      { offset: inode_table_start, length: size - inode_table_start, sha256: tail.digest('hex') },
+    ],
   }
 }
 
