@@ -50,6 +50,9 @@ export interface InodeReference {
   readonly kind?: FileKind
 }
 
+/** How many names of directories are kept for lookups. */
+const KNOWN_NAMES = 100_000
+
 /** A reference as one number; two names with the same one are hard links. */
 export const referenceKey = ({ startBlock, offset }: InodeReference): number => startBlock * 65536 + offset
 
@@ -163,14 +166,44 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     }
   }
 
+  /** Directories read lately, oldest first, by their reference: whoever walks a tree by paths comes by each often. */
+  const known = new Map<number, ReadonlyMap<string, Listed>>()
+  let knownNames = 0
+  const namesOf = async (directory: DirectoryInode): Promise<ReadonlyMap<string, Listed>> => {
+    const key = places.get(directory)!.key
+    const before = known.get(key)
+    const names = before ?? byName(await listing(directory), directory)
+    if (known.delete(key)) knownNames -= names.size
+    known.set(key, names)
+    knownNames += names.size
+    for (const [old, { size }] of known) {
+      if (knownNames <= KNOWN_NAMES || known.size === 1) break
+      known.delete(old)
+      knownNames -= size
+    }
+    return names
+  }
+
+  const byName = (listed: readonly Listed[], { startBlock }: DirectoryInode): ReadonlyMap<string, Listed> => {
+    const names = new Map(listed.map(entry => [Buffer.from(entry.name).toString('latin1'), entry]))
+    if (names.size < listed.length)
+      throw corrupt({
+        device: image.name,
+        offset: directory_table_start + startBlock,
+        field: 'directory',
+        expected: `${listed.length} different names`,
+        found: names.size,
+      })
+    return names
+  }
+
   const lookup = async (path: string): Promise<Inode> => {
     let inode = await inodeAt(root)
     if (inode.kind !== 'directory')
       throw corrupt({ device: image.name, offset: 32, field: 'root_inode', expected: 'a directory', found: inode.kind })
     for (const name of splitPath(path)) {
       if (inode.kind !== 'directory') throw notFound(path)
-      const bytes = Buffer.from(encodeName(name))
-      const entry = (await listing(inode)).find(e => bytes.equals(e.name))
+      const entry = (await namesOf(inode)).get(Buffer.from(encodeName(name)).toString('latin1'))
       if (!entry) throw notFound(path)
       inode = await inodeAt(entry)
     }
@@ -298,7 +331,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     async list(path) {
       const inode = await lookup(path)
       if (inode.kind !== 'directory') throw notFound(path, 'directory')
-      return (await listing(inode)).map(({ name, kind, inode: number }) => ({
+      return [...(await namesOf(inode)).values()].map(({ name, kind, inode: number }) => ({
         name: decodeName(name),
         kind,
         inode: number,
