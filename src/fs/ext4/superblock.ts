@@ -43,7 +43,7 @@ export const EXT4_SUPERBLOCK_SIZE = 1024
 const MAGIC = 0xef53
 const CHECKSUM_CRC32C = 1
 const CHECKSUM_OFFSET = 1020
-/** s_state: unmounted cleanly · the kernel found errors · orphans are being removed */
+/** s_state: unmounted cleanly · the kernel found errors */
 const STATE = { clean: 1, errors: 2 } as const
 /** s_jnl_backup_type: s_jnl_blocks holds i_block, the high and the low half of i_size */
 const JOURNAL_BACKUP_BLOCKS = 1
@@ -143,7 +143,7 @@ export interface Ext4Superblock {
   readonly mountOptions: string
   readonly defaultMountOptions: number
   readonly kbytesWritten: bigint
-  /** bytes of s_flags: 1 signed, 2 unsigned directory hash, 4 test filesystem */
+  /** s_flags: 1 signed, 2 unsigned directory hash, 4 test filesystem */
   readonly flags: number
 
   /** 0 where the journal is no inode of this filesystem */
@@ -245,7 +245,7 @@ export const parseExt4Superblock = (bytes: Uint8Array, device: string): Ext4Supe
       code: u8(last ? 635 : 634, `s_${which}_error_errcode`),
     }
   }
-  const uuidBytes = bytes.slice(104, 120)
+  const uuidBytes = new Uint8Array(bytes.subarray(104, 120))
   return {
     type: typeByFeatures(compat, incompat, roCompat),
     label: textOf(bytes.subarray(120, 136)),
@@ -306,10 +306,13 @@ export const parseExt4Superblock = (bytes: Uint8Array, device: string): Ext4Supe
     journalInode: u32(224, 's_journal_inum'),
     journalDevice: u32(228, 's_journal_dev'),
     journalUuid: formatUuid(bytes.subarray(208, 224)),
-    journalUuidBytes: bytes.slice(208, 224),
+    journalUuidBytes: new Uint8Array(bytes.subarray(208, 224)),
     journalBackup:
       u8(253, 's_jnl_backup_type') === JOURNAL_BACKUP_BLOCKS
-        ? { i_block: bytes.slice(268, 328), size: u32(328, 's_jnl_blocks') * 2 ** 32 + u32(332, 's_jnl_blocks') }
+        ? {
+            i_block: new Uint8Array(bytes.subarray(268, 328)),
+            size: u32(328, 's_jnl_blocks') * 2 ** 32 + u32(332, 's_jnl_blocks'),
+          }
         : undefined,
     lastOrphan: u32(232, 's_last_orphan'),
     orphanFileInode: compat & COMPAT.orphan_file ? u32(640, 's_orphan_file_inum') : 0,
@@ -320,7 +323,7 @@ export const parseExt4Superblock = (bytes: Uint8Array, device: string): Ext4Supe
     metadataCsum,
     checksumSeed:
       incompat & INCOMPAT.metadata_csum_seed ? u32(624, 's_checksum_seed') : crc32c(CRC32C_START, uuidBytes),
-    hashSeed: bytes.slice(236, 252),
+    hashSeed: new Uint8Array(bytes.subarray(236, 252)),
     hashVersion: u8(252, 's_def_hash_version'),
     encoding: u16(636, 's_encoding'),
     encodingFlags: u16(638, 's_encoding_flags'),

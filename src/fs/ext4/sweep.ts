@@ -1,0 +1,111 @@
+import { isLiveError, type LiveError } from '../../error.js'
+import { readInodeBitmap } from './bitmap.js'
+import { type BlockMap, readBlockMap } from './block-map.js'
+import { hasMap } from './content.js'
+import { type Ext4Inode, parseInode } from './inode.js'
+import type { Group, Volume } from './volume.js'
+
+const PIECE = 1 << 20
+
+/** How to go through the inodes. */
+export interface SweepOptions {
+  /** Told of each inode that is broken, which is then passed over; without it the first one ends the sweep. */
+  readonly onCorrupt?: (error: LiveError, ino: number) => void
+}
+
+/**
+ * All inodes in use, in the order of their tables, which are read in large pieces. Those of the system are among them,
+ * except where nothing was ever written to them.
+ *
+ * @throws CORRUPT, IO
+ */
+export async function* sweepInodes(volume: Volume, { onCorrupt }: SweepOptions = {}): AsyncIterable<Ext4Inode> {
+  for (let index = 0; index < volume.geometry.groupCount; index++) {
+    const group = await volume.group(index)
+    const bitmap = await readInodeBitmap(volume, group)
+    if (!bitmap) continue
+    yield* sweepGroup(volume, group, bitmap, onCorrupt)
+  }
+}
+
+async function* sweepGroup(
+  volume: Volume,
+  group: Group,
+  bitmap: Uint8Array,
+  onCorrupt: SweepOptions['onCorrupt'],
+): AsyncIterable<Ext4Inode> {
+  const { inodeSize, inodesPerGroup, blockSize } = volume.superblock
+  const table = group.inodeTable * blockSize
+  const perPiece = PIECE / inodeSize
+  const isUsed = (n: number): boolean => ((bitmap[n >>> 3]! >>> (n & 7)) & 1) === 1
+  const everUsed = inodesPerGroup - group.unusedInodes
+  for (let n = everUsed; n < inodesPerGroup; n++)
+    if (isUsed(n))
+      throw volume.wrong(
+        group.inodeBitmap * blockSize,
+        `inode bitmap of group ${group.index}`,
+        `nothing used from inode ${everUsed} of the group`,
+        `inode ${n} used`,
+      )
+  for (let start = 0; start < everUsed; start += perPiece) {
+    let first = start
+    let end = Math.min(start + perPiece, everUsed)
+    while (first < end && !isUsed(first)) first++
+    while (end > first && !isUsed(end - 1)) end--
+    if (first === end) continue
+    const at = table + first * inodeSize
+    const piece = await volume.device.read(at, (end - first) * inodeSize)
+    for (let n = first; n < end; n++) {
+      if (!isUsed(n)) continue
+      const skip = (n - first) * inodeSize
+      const ino = group.index * inodesPerGroup + n + 1
+      let inode: Ext4Inode
+      try {
+        // A copy, so that one inode kept does not keep the piece.
+        inode = parseInode(volume, ino, new Uint8Array(piece.subarray(skip, skip + inodeSize)), at + skip)
+      } catch (error) {
+        if (!onCorrupt || !isLiveError(error)) throw error
+        onCorrupt(error, ino)
+        continue
+      }
+      if (inode.kind !== undefined || inode.linkCount > 0 || inode.i_block.some(byte => byte !== 0)) yield inode
+    }
+  }
+}
+
+/** Bytes of the device that an inode has for itself. */
+export interface OwnedRun {
+  /** first byte on the device */
+  readonly start: number
+  readonly length: number
+  /** its content, the blocks that tell where that is, or extended attributes, which several inodes may share */
+  readonly role: 'data' | 'map' | 'xattr'
+}
+
+/**
+ * The blocks of an inode: all that are mapped, those behind the file's end and never written ones too. Data in the inode
+ * itself are not told.
+ *
+ * @throws CORRUPT, IO
+ */
+export const ownedRuns = async (volume: Volume, inode: Ext4Inode): Promise<readonly OwnedRun[]> => {
+  const { blockSize } = volume.superblock
+  const runs: { start: number; length: number; role: OwnedRun['role'] }[] = []
+  const add = (role: OwnedRun['role'], block: number, count: number): void => {
+    const [start, length] = [block * blockSize, count * blockSize]
+    const last = runs.at(-1)
+    if (last && last.role === role && last.start + last.length === start) last.length += length
+    else runs.push({ start, length, role })
+  }
+  if (hasMap(volume, inode)) {
+    const map: BlockMap = await readBlockMap(volume, inode)
+    for (let n = 0; n < map.count.length; n++) add('data', map.physical[n]!, map.count[n]!)
+    for (const block of map.mapBlocks) add('map', block, 1)
+  }
+  if (inode.fileAcl !== 0) {
+    if (!volume.holds(inode.fileAcl))
+      throw volume.wrong(inode.offset + 104, `i_file_acl of inode ${inode.ino}`, 'in the filesystem', inode.fileAcl)
+    add('xattr', inode.fileAcl, 1)
+  }
+  return runs
+}
