@@ -161,8 +161,8 @@ export const openDirectory = async (path: string): Promise<DirectoryFileSystem> 
   const inodeOf = ({ dev, ino }: BigIntStats): number => {
     if (dev === rootDevice && ino < 2n ** 52n) return Number(ino)
     const key = `${dev}:${ino}`
-    let inode = strangers.get(key)
-    if (inode === undefined) strangers.set(key, (inode = 2 ** 52 + strangers.size))
+    const inode = strangers.get(key) ?? 2 ** 52 + strangers.size
+    strangers.set(key, inode)
     return inode
   }
 
