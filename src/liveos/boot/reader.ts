@@ -1,0 +1,90 @@
+import { isLiveError } from '../../error.js'
+import type { Finding } from '../../finding.js'
+import type { FileSystem } from '../../fs/filesystem.js'
+import { printableName } from '../../fs/name.js'
+import type { BootFile } from './config.js'
+import { follow } from './follow.js'
+import { textOf } from './text.js'
+
+/** A configuration is read up to this size; what is larger is none. */
+export const MAX_CONFIG_SIZE = 1 << 20
+/** All that is read for one configuration with its includes. */
+const MAX_TOTAL = 4 << 20
+const MAX_FINDINGS = 200
+
+/** Reads the files of one configuration, bounded, and collects what was noticed. */
+export interface BootReader {
+  readonly fs: FileSystem
+  readonly findings: readonly Finding[]
+  /** paths that were read, in order */
+  readonly files: readonly string[]
+  tell(code: string, severity: Finding['severity'], where: string, message: string): void
+  /** A configuration's text, one character a byte; undefined, with a finding, where it can't be read. */
+  read(path: string): Promise<string | undefined>
+  /** A file that an entry names. */
+  file(path: string): Promise<BootFile>
+}
+
+/** Opens a reader for one configuration. */
+export const bootReader = (fs: FileSystem): BootReader => {
+  const findings: Finding[] = []
+  const files: string[] = []
+  const known = new Map<string, Promise<boolean | undefined>>()
+  let total = 0
+
+  const tell: BootReader['tell'] = (code, severity, where, message) => {
+    if (findings.length >= MAX_FINDINGS) return
+    if (findings.some(known => known.code === code && known.where === where && known.message === message)) return
+    findings.push({ code, severity, where, message })
+  }
+  const unreadable = (path: string, error: unknown): undefined => {
+    if (!isLiveError(error)) throw error
+    tell('BOOT_UNREADABLE', 'error', path, `${printableName(path)} can't be read: ${error.message}`)
+    return undefined
+  }
+  const exists = async (path: string): Promise<boolean | undefined> => {
+    try {
+      return (await follow(fs, path))?.stat.kind === 'file'
+    } catch (error) {
+      return unreadable(path, error)
+    }
+  }
+
+  return {
+    fs,
+    findings,
+    files,
+    tell,
+    async read(path) {
+      try {
+        const found = await follow(fs, path)
+        if (found?.stat.kind !== 'file') {
+          tell('BOOT_INCLUDE_MISSING', 'warning', path, `there is no file ${printableName(path)}`)
+          return undefined
+        }
+        const device = await fs.open(found.path)
+        try {
+          if (device.size > MAX_CONFIG_SIZE || total + device.size > MAX_TOTAL) {
+            const message = `${printableName(path)} has ${device.size} bytes, too many for a boot configuration: it is not read`
+            tell('BOOT_CONFIG_TOO_LARGE', 'error', path, message)
+            return undefined
+          }
+          total += device.size
+          if (!files.includes(found.path)) files.push(found.path)
+          return textOf(await device.read(0, device.size))
+        } finally {
+          await device.close()
+        }
+      } catch (error) {
+        return unreadable(path, error)
+      }
+    },
+    async file(path) {
+      // What stands for a variable is known to the loader only.
+      if (path.includes('$')) return { path, exists: undefined }
+      const answer = known.get(path) ?? exists(path)
+      known.set(path, answer)
+      return { path, exists: await answer }
+    },
+  }
+}
