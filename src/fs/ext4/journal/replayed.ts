@@ -52,10 +52,10 @@ export interface ReplayedDevice extends SparseDevice {
  * - The journal's superblock says that the log is empty: s_start and s_errno are 0, s_sequence is that of the transaction after
  *   next, the checksum fits.
  * - e2fsck also counts what it wrote in s_kbytes_written, and may note the time in s_wtime; here both stay as they are.
- * - Orphans stay on their list: files that were deleted or being cut while open. The kernel finishes them when it mounts for
- *   writing, which needs an allocator; e2fsck leaves them in this mode as well.
- * - Where fast commits are switched on, the log's ring ends before their area, as the kernel that writes it has it; e2fsck 1.47
- *   lets it end after.
+ * - Orphans stay on their list: files that were deleted or being cut while open. The kernel finishes them when it mounts, and
+ *   e2fsck even in this mode, which needs an allocator; a reader is not in need of either.
+ * - Where fast commits are switched on, the log's ring ends before their area, and those of older transactions are passed over,
+ *   as in the kernel; e2fsck 1.47 lets the ring end after their area, and takes older ones for damage.
  * - A damaged journal inode is replaced by the copy in the superblock, as e2fsck does.
  * - Where the kernel would refuse to mount (a wrong checksum in a transaction whose commit is on the medium), e2fsck drops the
  *   transaction and all later ones and asks for a full check. Such a view would mix old and new, so here it is CORRUPT.
