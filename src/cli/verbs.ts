@@ -2,7 +2,7 @@ import { type MergeOptions, planMerge, runMerge } from '../ops/merge.js'
 import { planRefresh, type RefreshOptions } from '../ops/refresh.js'
 import { runRefresh } from '../ops/refresh-run.js'
 import { planReset, runReset } from '../ops/reset.js'
-import { findTarget, type TargetInput } from '../ops/target.js'
+import { findTarget, openTarget, type TargetInput } from '../ops/target.js'
 import { runVerify } from '../ops/verify.js'
 import {
   mergeOutcomeWords,
@@ -44,17 +44,21 @@ export const refresh = async (input: TargetInput, options: RefreshOptions, conse
 
 /** `liveos merge`. */
 export const merge = async (input: TargetInput, options: MergeOptions, consent: Consent): Promise<number> => {
-  const target = await findTarget(input)
-  const plan = await planMerge(target, options)
-  if (consent.dryRun) {
-    print(consent.json, plan, () => mergePlanWords(plan, paint(process.stdout)))
-    return 0
+  const { target, close } = await openTarget(input)
+  try {
+    const plan = await planMerge(target, options)
+    if (consent.dryRun) {
+      print(consent.json, plan, () => mergePlanWords(plan, paint(process.stdout)))
+      return 0
+    }
+    // a new file somewhere takes nothing away from anyone: the command is its own consent
+    showPlan(p => mergePlanWords(plan, p))
+    const done = await drive(signal => runMerge(target, plan, { signal }))
+    print(consent.json, done, () => mergeOutcomeWords(done, paint(process.stdout)))
+    return attention(done.findings)
+  } finally {
+    await close()
   }
-  // a new file somewhere takes nothing away from anyone: the command is its own consent
-  showPlan(p => mergePlanWords(plan, p))
-  const done = await drive(signal => runMerge(target, plan, { signal }))
-  print(consent.json, done, () => mergeOutcomeWords(done, paint(process.stdout)))
-  return attention(done.findings)
 }
 
 /** `liveos reset`. */
@@ -77,8 +81,12 @@ export const verify = async (
   input: TargetInput,
   { json }: { readonly json?: boolean | undefined },
 ): Promise<number> => {
-  const target = await findTarget(input)
-  const done = await drive(signal => runVerify(target, { signal }))
-  print(json, done, () => verifyWords(done, paint(process.stdout)))
-  return done.result === 'damaged' ? ATTENTION : 0
+  const { target, close } = await openTarget(input)
+  try {
+    const done = await drive(signal => runVerify(target, { signal }))
+    print(json, done, () => verifyWords(done, paint(process.stdout)))
+    return done.result === 'damaged' ? ATTENTION : 0
+  } finally {
+    await close()
+  }
 }

@@ -33,16 +33,41 @@ export interface FileFacts {
   readonly modified: number
 }
 
+/** A file opened in a folder of this computer or of an image. */
+export interface OpenedFile extends Device {
+  readonly path: string
+  /** bytes that the filesystem has set aside for it */
+  readonly allocated: number
+  /** true where the filesystem tells holes and has set aside less than the file's size */
+  readonly hasHoles: boolean
+}
+
+/** Where the bytes of a file came from. */
+export type ReadFrom = 'medium' | 'page cache' | 'server'
+
+/** A file opened to be checked, that says where its bytes come from. */
+export interface CheckedFile extends Device {
+  readonly from: ReadFrom
+}
+
+/** A directory that is only read: of this computer, or in an image. */
+export interface ReadFolder {
+  readonly path: string
+  list(): Promise<readonly string[]>
+  /** undefined where there is no such file */
+  facts(name: string): Promise<FileFacts | undefined>
+  open(name: string): Promise<OpenedFile>
+  /** past the page cache where that can be */
+  openReadBack(name: string): Promise<CheckedFile>
+  freeBytes(): Promise<number>
+}
+
 /**
  * A directory whose files are replaced safely. Nothing is on the medium before the file's `flush`, and no name before `sync`.
  * Every way in which a writer changes a stick goes through here, so that tests can cut the power between any two steps.
  */
-export interface Folder {
-  readonly path: string
+export interface Folder extends ReadFolder {
   readonly traits: FolderTraits
-  list(): Promise<readonly string[]>
-  /** undefined where there is no such file */
-  facts(name: string): Promise<FileFacts | undefined>
   open(name: string): Promise<FileDevice>
   openWritable(name: string): Promise<WritableDevice>
   /** @throws REFUSED  the name is taken */
@@ -54,12 +79,14 @@ export interface Folder {
   unlink(name: string): Promise<void>
   /** the names of this folder are on the medium when it returns */
   sync(): Promise<void>
-  freeBytes(): Promise<number>
   /** gives `to` the owner, mode and extended attributes of the file at `fromPath`; tells in words what could not be kept */
   copyAttributes(fromPath: string, to: string): Promise<readonly string[]>
   /** true where files can be made here */
   isWritable(): Promise<boolean>
 }
+
+/** True for a directory of this computer. */
+export const isHostFolder = (folder: ReadFolder): folder is Folder => 'traits' in folder
 
 const MSDOS_SUPER_MAGIC = 0x4d44
 const EXFAT_SUPER_MAGIC = 0x2011bab0

@@ -1,5 +1,4 @@
 import type { Device } from '../block/device.js'
-import type { FileDevice } from '../block/file.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
 import { readStore, type Store } from '../block/snapshot/store.js'
 import { type CodecPool, openPool } from '../bytes/pool.js'
@@ -7,12 +6,12 @@ import { LiveError, unsupported } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
-import { closeAll } from '../host/folder.js'
+import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
 import type { Target, TargetFile } from './target.js'
 
 /** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
 export interface Base {
-  readonly file: FileDevice
+  readonly file: OpenedFile
   /** undefined for an uncompressed base */
   readonly squashfs: { readonly fs: Squashfs; readonly path: string; readonly file: SquashFile } | undefined
   /** the root filesystem's bytes */
@@ -20,10 +19,10 @@ export interface Base {
 }
 
 /** Everything between a stick's files and the root filesystem as the booted system sees it. */
-export interface Stack {
-  readonly target: Target
+export interface Stack<F extends ReadFolder = ReadFolder> {
+  readonly target: Target<F>
   readonly base: Base
-  readonly overlay: { readonly file: FileDevice; readonly store: Store } | undefined
+  readonly overlay: { readonly file: OpenedFile; readonly store: Store } | undefined
   /** the root filesystem with the overlay's changes; the origin where there is no overlay */
   readonly root: Device
   readonly pool: CodecPool
@@ -37,7 +36,7 @@ const ROOTS = ['/LiveOS/rootfs.img', '/LiveOS/ext3fs.img']
  *
  * @throws UNSUPPORTED  a flat squashfs, EROFS; CORRUPT, IO
  */
-export const openBase = async (file: FileDevice, pool?: CodecPool): Promise<Base> => {
+export const openBase = async (file: OpenedFile, pool?: CodecPool): Promise<Base> => {
   const type = await detectFs(file)
   if (type === 'erofs') throw unsupported('EROFS', file.path)
   if (type !== 'squashfs') return { file, squashfs: undefined, origin: file }
@@ -69,14 +68,17 @@ const overlayRefusal = (path: string): LiveError =>
  *
  * @throws CORRUPT  base or overlay damaged, or the overlay belongs to another base; UNSUPPORTED, NOT_FOUND, IO
  */
-export const openStack = async (target: Target, { threads }: { readonly threads?: number } = {}): Promise<Stack> => {
+export const openStack = async <F extends ReadFolder>(
+  target: Target<F>,
+  { threads }: { readonly threads?: number } = {},
+): Promise<Stack<F>> => {
   const pool = openPool(threads === undefined ? {} : { threads })
   const open: Device[] = []
   const close = async (): Promise<void> => {
     await pool.close()
     await closeAll(open)
   }
-  const opened = async (file: TargetFile): Promise<FileDevice> => {
+  const opened = async (file: TargetFile): Promise<OpenedFile> => {
     const device = await file.folder.open(file.name)
     open.push(device)
     return device

@@ -2,7 +2,7 @@ import { LiveError } from '../error.js'
 import type { FileFacts } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
 import { mountOf } from '../host/medium.js'
-import { RUNNING, type Target, type TargetFile } from '../liveos/target.js'
+import { RUNNING, type Target, type TargetFile, type WritableTarget } from '../liveos/target.js'
 
 /** A file as it was when a plan was made; plain JSON. */
 export interface FileIdentity {
@@ -72,7 +72,7 @@ export const checkNotInUse = async (target: Target): Promise<void> => {
 }
 
 /** @throws READ_ONLY  the stick is mounted read-only, or files can't be made there */
-export const checkWritable = async (target: Target): Promise<void> => {
+export const checkWritable = async (target: WritableTarget): Promise<void> => {
   const { readOnly, mountPoint } = target.medium
   if (readOnly)
     throw new LiveError(

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import type { Compressor, CompressorName } from '../bytes/codec.js'
 import { LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { COMPRESSORS, FLAG } from '../fs/squashfs/layout.js'
@@ -8,7 +9,6 @@ import { defaultCompressor } from '../fs/squashfs/options.js'
 import { layOutData } from '../fs/squashfs/pieces.js'
 import { type DirectoryNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
 import { boundSize, packing, type SquashSettings, settingsOf } from '../fs/squashfs/writer.js'
-import type { Finding } from '../finding.js'
 import type { Stack } from '../liveos/stack.js'
 
 /** How the user wants the new image compressed; what is left out stays as it is. */

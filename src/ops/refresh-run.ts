@@ -1,15 +1,15 @@
 import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
-import { type Folder, openFolder } from '../host/folder.js'
 import type { Finding } from '../finding.js'
+import { type Folder, openFolder } from '../host/folder.js'
 import {
   findBaseName,
   findCutTarget,
   findTarget,
+  type HostFile,
   NEW_SUFFIX,
-  type Target,
-  type TargetFile,
   type TargetInput,
+  type WritableTarget,
 } from '../liveos/target.js'
 import { checkNotInUse, checkUnchanged, identityOf } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
@@ -102,7 +102,7 @@ export async function* runRefresh(
   })
 }
 
-const wrapFile = <T extends TargetFile | undefined>(file: T, wrapFolder: (folder: Folder) => Folder): T =>
+const wrapFile = <T extends HostFile | undefined>(file: T, wrapFolder: (folder: Folder) => Folder): T =>
   file ? { ...file, folder: wrapFolder(file.folder) } : file
 
 const outcome = (
@@ -135,7 +135,7 @@ const NEWER: Finding = {
 }
 
 const refresh = async (
-  target: Target,
+  target: WritableTarget,
   plan: RefreshPlan,
   startAgain: boolean,
   report: Report,
@@ -281,7 +281,7 @@ const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutc
   const { folder, name, state } = cut
   try {
     const stageFolder = cut.wrapFolder(await openFolder(state.stage!.folder))
-    const stage: TargetFile = {
+    const stage: HostFile = {
       folder: stageFolder,
       name: state.stage!.name,
       path: join(stageFolder.path, state.stage!.name),
@@ -316,7 +316,7 @@ const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutc
  */
 const restore = async (
   { folder, name, state, report, signal }: Cut,
-  stage: TargetFile,
+  stage: HostFile,
   inPlace: boolean,
 ): Promise<RefreshOutcome> => {
   await removeFile(folder, name + NEW_SUFFIX)
@@ -336,7 +336,7 @@ const restore = async (
   }
 }
 
-const rewrite = async (cut: Cut, stage: TargetFile, plan: RefreshPlan): Promise<RefreshOutcome> => {
+const rewrite = async (cut: Cut, stage: HostFile, plan: RefreshPlan): Promise<RefreshOutcome> => {
   const { input, folder, name, state, wrapFolder, report, signal } = cut
   const target = await findTarget(input, stage)
   const overlay = wrapFile(target.overlay, wrapFolder)

@@ -4,7 +4,7 @@ import { readStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { openBase } from '../liveos/stack.js'
-import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, type TargetFile } from '../liveos/target.js'
+import { type HostFile, NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX } from '../liveos/target.js'
 import {
   isSameImage,
   markOfName,
@@ -83,7 +83,7 @@ export const clearUp = async (
   folder: Folder,
   base: string,
   state: RefreshState,
-  overlay: TargetFile | undefined,
+  overlay: HostFile | undefined,
   verified: boolean,
   stage: Folder | undefined,
 ): Promise<Cleared> => {
@@ -99,7 +99,7 @@ export const clearUp = async (
 }
 
 /** True where every chunk of the overlay equals the base, so that emptying the overlay changes nothing. */
-const isMerged = async (folder: Folder, base: string, overlay: TargetFile): Promise<boolean> => {
+const isMerged = async (folder: Folder, base: string, overlay: HostFile): Promise<boolean> => {
   const [baseFile, overlayFile] = [await folder.open(base), await openFile(overlay.path)]
   try {
     const { origin } = await openBase(baseFile)
@@ -128,7 +128,7 @@ export const finish = async (
   folder: Folder,
   base: string,
   state: RefreshState,
-  overlay: TargetFile | undefined,
+  overlay: HostFile | undefined,
   verified: boolean,
   stage: Folder | undefined,
 ): Promise<Cleared> => {

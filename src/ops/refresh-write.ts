@@ -2,12 +2,12 @@ import { join } from 'node:path'
 import { copyData } from '../block/copy.js'
 import type { Device } from '../block/device.js'
 import { corrupt, LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { type WriteOutcome, writeSquashfs } from '../fs/squashfs/writer.js'
 import type { Folder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
-import type { Finding } from '../finding.js'
 import { openStack, type Stack } from '../liveos/stack.js'
-import { NEW_SUFFIX, type Target } from '../liveos/target.js'
+import { NEW_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import { checkImage, type ImageCheck } from './check-image.js'
 import { planImage, rootFindings } from './image-plan.js'
 import type { Report } from './progress.js'
@@ -114,7 +114,7 @@ export const compareAll = async (
 
 /** Writes the new image as `.new`, flushes it and its name, reads it back and compares. */
 export const writeNew = async (
-  source: Target,
+  source: WritableTarget,
   folder: Folder,
   name: string,
   plan: RefreshPlan,
@@ -141,10 +141,10 @@ const keepAttributes = async (fromPath: string, folder: Folder, name: string): P
     : lost.map(message => ({ code: 'ATTRIBUTES_NOT_KEPT', severity: 'note', where: name, message }))
 }
 
-const decoderOf = (stack: Stack) => ({ decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) })
+const decoderOf = (stack: Stack<Folder>) => ({ decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) })
 
 const writeCompressed = async (
-  stack: Stack,
+  stack: Stack<Folder>,
   folder: Folder,
   name: string,
   { options }: RefreshPlan,
@@ -189,7 +189,7 @@ const writeCompressed = async (
 }
 
 const writeRaw = async (
-  stack: Stack,
+  stack: Stack<Folder>,
   folder: Folder,
   name: string,
   { options }: RefreshPlan,

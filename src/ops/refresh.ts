@@ -1,8 +1,8 @@
 import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
-import { factsOf, openFolder } from '../host/folder.js'
-import { chooseEncoder } from '../liveos/encoder.js'
 import type { Finding } from '../finding.js'
+import { type Folder, factsOf, openFolder } from '../host/folder.js'
+import { chooseEncoder } from '../liveos/encoder.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import {
   findBaseName,
@@ -11,8 +11,8 @@ import {
   NEW_SUFFIX,
   OLD_SUFFIX,
   STATE_SUFFIX,
-  type Target,
   type TargetInput,
+  type WritableTarget,
 } from '../liveos/target.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import {
@@ -162,7 +162,7 @@ const planResume = async (input: TargetInput, options: RefreshOptions, state: Re
 }
 
 /** Files that a kept base or somebody else left where the refresh wants to write. @throws REFUSED */
-const checkNamesFree = async (target: Target, startAgain: boolean): Promise<void> => {
+const checkNamesFree = async (target: WritableTarget, startAgain: boolean): Promise<void> => {
   const { folder, name } = target.base
   if (await folder.facts(name + OLD_SUFFIX))
     throw new LiveError(
@@ -179,7 +179,11 @@ const checkNamesFree = async (target: Target, startAgain: boolean): Promise<void
 }
 
 /** Plans a refresh of a target that no earlier run left half done. @throws as `planRefresh` */
-export const planFresh = async (target: Target, options: RefreshOptions, startAgain: boolean): Promise<RefreshPlan> => {
+export const planFresh = async (
+  target: WritableTarget,
+  options: RefreshOptions,
+  startAgain: boolean,
+): Promise<RefreshPlan> => {
   await checkNotInUse(target)
   await checkWritable(target)
   await checkNamesFree(target, startAgain)
@@ -233,7 +237,7 @@ export const planFresh = async (target: Target, options: RefreshOptions, startAg
 }
 
 /** @throws USAGE  there is nothing that a refresh could change */
-const checkWorthwhile = (stack: Stack, { comp, blockSize, level }: RefreshOptions): void => {
+const checkWorthwhile = (stack: Stack<Folder>, { comp, blockSize, level }: RefreshOptions): void => {
   if (comp !== undefined || blockSize !== undefined || level !== undefined) return
   if (!stack.target.overlay)
     throw new LiveError(
@@ -244,7 +248,7 @@ const checkWorthwhile = (stack: Stack, { comp, blockSize, level }: RefreshOption
     throw new LiveError('USAGE', `the overlay ${stack.target.overlay.name} is empty, so there is nothing to merge`)
 }
 
-const rawSizeAtMost = (stack: Stack): number => {
+const rawSizeAtMost = (stack: Stack<Folder>): number => {
   const { size } = stack.root
   if (!stack.target.base.folder.traits.holes) return size
   const added = (stack.overlay?.store.exceptions.count ?? 0) * (stack.overlay?.store.chunkSize ?? 0)
@@ -253,7 +257,7 @@ const rawSizeAtMost = (stack: Stack): number => {
 
 /** @throws NO_SPACE  with what would help */
 const planSpace = async (
-  stack: Stack,
+  stack: Stack<Folder>,
   { stage }: RefreshOptions,
   newBytesAtMost: number,
 ): Promise<NonNullable<RefreshPlan['space']>> => {
@@ -307,13 +311,13 @@ const planSpace = async (
 }
 
 /** Bytes of the copy of the old base that an earlier run left in the stage. */
-const stagedBytes = async ({ folder, name }: Target['base'], stagePath: string): Promise<number> => {
+const stagedBytes = async ({ folder, name }: WritableTarget['base'], stagePath: string): Promise<number> => {
   const state = await readState(folder, name)
   if (!state || state === 'unreadable' || state.stage?.folder !== stagePath) return 0
   return (await factsOf(join(stagePath, state.stage.name)))?.allocated ?? 0
 }
 
-const cannotBoot = ({ base: { folder, name } }: Target, { stage }: RefreshOptions): string | null => {
+const cannotBoot = ({ base: { folder, name } }: WritableTarget, { stage }: RefreshOptions): string | null => {
   if (stage !== undefined)
     return `from the moment the old ${name} is removed (its copy in ${stage} verified) until the new one is written, verified and has its name: most of the run. A second run finishes, or puts the old base back with --restore`
   if (folder.traits.atomicRename) return null
@@ -321,7 +325,7 @@ const cannotBoot = ({ base: { folder, name } }: Target, { stage }: RefreshOption
 }
 
 const stepsOf = (
-  { base: { name }, overlay }: Target,
+  { base: { name }, overlay }: WritableTarget,
   { stage, keepOld, verify = true }: RefreshOptions,
   atomic: boolean,
 ): readonly string[] => [

@@ -4,7 +4,7 @@ import { SECTOR } from '../block/snapshot/layout.js'
 import { readStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
-import { RESET_SUFFIX, type Target, type TargetFile } from '../liveos/target.js'
+import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 
@@ -29,7 +29,7 @@ export interface ResetOutcome {
 }
 
 /** The overlay of a target that a verb can't do without. @throws NOT_FOUND, UNSUPPORTED */
-export const overlayOf = (target: Target): TargetFile => {
+export const overlayOf = (target: WritableTarget): HostFile => {
   if (target.overlay) return target.overlay
   throw new LiveError(
     'NOT_FOUND',
@@ -39,7 +39,7 @@ export const overlayOf = (target: Target): TargetFile => {
 }
 
 /** @throws NOT_FOUND, REFUSED  in use, READ_ONLY */
-export const planReset = async (target: Target): Promise<ResetPlan> => {
+export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
   await checkWritable(target)
@@ -67,7 +67,7 @@ export const planReset = async (target: Target): Promise<ResetPlan> => {
 }
 
 /** @throws REFUSED  the overlay has changed since it was planned, or is in use; IO, NO_SPACE */
-export async function* runReset(target: Target, plan: ResetPlan): AsyncGenerator<Progress, ResetOutcome> {
+export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncGenerator<Progress, ResetOutcome> {
   const overlay = overlayOf(target)
   return yield* progressing(async report => {
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])

@@ -1,22 +1,16 @@
 import type { Device } from '../block/device.js'
-import { type FileDevice, openFile } from '../block/file.js'
 import { SECTOR } from '../block/snapshot/layout.js'
 import { statusLine } from '../block/snapshot/status.js'
 import { readStore, type Store } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
+import { isHostFolder, type OpenedFile } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
-import type { Finding } from '../finding.js'
+import { openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
-import {
-  findTarget,
-  RESET_SUFFIX,
-  STATE_SUFFIX,
-  type Target,
-  type TargetFile,
-  type TargetInput,
-} from '../liveos/target.js'
+import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
 
 /**
  * - `new` all zero, the kernel has not used it yet · `ok` in use · `full` no further exception fits
@@ -114,9 +108,9 @@ const GROWING = 'a refresh gives the space back: liveos refresh'
  * @throws NOT_FOUND, USAGE  only where there is no target; damage is told as findings
  */
 export const readStatus = async (input: StatusInput): Promise<Status> => {
-  const target = await findTarget(input)
+  const { target, close } = await openTarget(input)
   const findings: Finding[] = []
-  const open: FileDevice[] = []
+  const open: OpenedFile[] = []
   try {
     const base = await baseStatus(target, findings, open)
     const overlay = await overlayStatus(target, base?.rootSize, findings, open, input)
@@ -146,18 +140,19 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
     }
   } finally {
     for (const device of open) await device.close()
+    await close()
   }
 }
 
-const opened = async (file: TargetFile, open: FileDevice[]): Promise<FileDevice> => {
-  const device = await openFile(file.path)
+const opened = async (file: TargetFile, open: OpenedFile[]): Promise<OpenedFile> => {
+  const device = await file.folder.open(file.name)
   open.push(device)
   return device
 }
 
 const describe = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-const baseStatus = async (target: Target, findings: Finding[], open: FileDevice[]): Promise<BaseStatus | null> => {
+const baseStatus = async (target: Target, findings: Finding[], open: OpenedFile[]): Promise<BaseStatus | null> => {
   const { path, facts } = target.base
   let base: Base
   try {
@@ -199,7 +194,7 @@ const overlayStatus = async (
   target: Target,
   originSize: number | undefined,
   findings: Finding[],
-  open: FileDevice[],
+  open: OpenedFile[],
   input: StatusInput,
 ): Promise<OverlayStatus> => {
   if (target.overlayDirectory) {
@@ -303,7 +298,7 @@ const judge = (
 /** Room of the store, or of the stick where the overlay's holes still have to be filled from it, whichever is less. */
 const roomLeft = async (
   overlay: TargetFile,
-  file: FileDevice,
+  file: OpenedFile,
   store: Store,
 ): Promise<NonNullable<OverlayStatus['left']>> => {
   const storeBytes = store.full ? 0 : Math.max(0, store.totalSectors - store.allocatedSectors) * SECTOR
@@ -313,7 +308,7 @@ const roomLeft = async (
   return { bytes, storeBytes, stickBytes, limitedBy: bytes < storeBytes ? 'stick' : 'store' }
 }
 
-const homeStatus = async (home: TargetFile, open: FileDevice[]): Promise<Status['home']> => {
+const homeStatus = async (home: TargetFile, open: OpenedFile[]): Promise<Status['home']> => {
   const device: Device = await opened(home, open)
   return { path: home.path, size: home.facts.size, type: (await detectFs(device).catch(() => undefined)) ?? null }
 }
@@ -336,7 +331,7 @@ const leftovers = async (target: Target, findings: Finding[]): Promise<void> => 
       message: 'a reset was cut short',
       remedy: `run liveos reset ${target.name} again`,
     })
-  const loop = target.overlay && (await attachedLoop(target.overlay.path))
+  const loop = target.overlay && isHostFolder(target.overlay.folder) && (await attachedLoop(target.overlay.path))
   if (loop)
     findings.push({
       code: 'OVERLAY_IN_USE',

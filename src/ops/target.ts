@@ -1,2 +1,3 @@
 export type { Finding } from '../finding.js'
-export { findTarget, type Target, type TargetInput } from '../liveos/target.js'
+export { type OpenTarget, openTarget } from '../liveos/open-target.js'
+export { findTarget, type Target, type TargetInput, type WritableTarget } from '../liveos/target.js'

@@ -1,16 +1,15 @@
-import { openReadBack } from '../block/direct.js'
-import { openFile } from '../block/file.js'
 import { readStore } from '../block/snapshot/store.js'
 import { openPool } from '../bytes/pool.js'
 import { isLiveError, LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { filesOf } from '../fs/squashfs/pieces.js'
 import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
 import { readTree } from '../fs/squashfs/tree.js'
-import type { Finding } from '../finding.js'
+import type { ReadFrom } from '../host/folder.js'
 import { openBase } from '../liveos/stack.js'
-import type { Target } from '../liveos/target.js'
+import type { Target, TargetFile } from '../liveos/target.js'
 import { type Progress, progressing, type Report } from './progress.js'
 
 /** What a check of a base image found. */
@@ -26,7 +25,7 @@ export interface VerifyOutcome {
   readonly result: 'ok' | 'unverified' | 'damaged'
   /** in words, what was compared with what */
   readonly compared: readonly string[]
-  readonly readFrom: 'medium' | 'page cache'
+  readonly readFrom: ReadFrom
   readonly blocks: {
     readonly data: number
     readonly holes: number
@@ -49,7 +48,7 @@ export async function* runVerify(
 ): AsyncGenerator<Progress, VerifyOutcome> {
   return yield* progressing(async report => {
     const findings: Finding[] = []
-    const file = await openReadBack(target.base.path)
+    const file = await target.base.folder.openReadBack(target.base.name)
     const pool = openPool()
     try {
       const compared: string[] = []
@@ -73,7 +72,7 @@ export async function* runVerify(
             'every byte of the image read; an uncompressed image carries no checksums, so its content is unverified',
           )
         }
-        const buffered = await openFile(target.base.path)
+        const buffered = await target.base.folder.open(target.base.name)
         try {
           const base = await openBase(buffered)
           originSize = base.origin.size
@@ -88,7 +87,7 @@ export async function* runVerify(
         if (!isLiveError(error) || error.code === 'CANCELLED' || error.code === 'UNSUPPORTED') throw error
         damaged(findings, target.base.path, error)
       }
-      if (target.overlay) await verifyOverlay(target.overlay.path, originSize, compared, findings)
+      if (target.overlay) await verifyOverlay(target.overlay, originSize, compared, findings)
       const bad = findings.some(finding => finding.severity === 'error')
       return {
         verb: 'verify' as const,
@@ -186,12 +185,12 @@ const readAll = async (
 }
 
 const verifyOverlay = async (
-  path: string,
+  { folder, name, path }: TargetFile,
   originSize: number | undefined,
   compared: string[],
   findings: Finding[],
 ): Promise<void> => {
-  const overlay = await openFile(path)
+  const overlay = await folder.open(name)
   try {
     const store = await readStore(overlay, { originSize })
     if (store.state === 'invalid')
