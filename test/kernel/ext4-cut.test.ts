@@ -24,7 +24,6 @@ const DISKS = {
   ],
   'data in the journal, 64 bit, checksums': ['48', '-t ext4 -b 4096 -J size=16 -O 64bit,metadata_csum', 'data=journal'],
   'a small journal that comes round': ['24', '-t ext4 -b 1024 -J size=1 -O metadata_csum,64bit', 'data=journal'],
-  'checksum v1': ['24', '-t ext4 -b 1024 -J size=4 -O ^metadata_csum', 'journal_checksum'],
   'checksum v1, asynchronous commits': [
     '24',
     '-t ext4 -b 1024 -J size=4 -O ^metadata_csum',
@@ -53,21 +52,21 @@ for disk in $DISKS; do
 done
 for ((n = 0; n < number; n++)); do
   cd /run/work/mnt$n
-  mkdir tree tree/{1..40} keep wide-{1..6}
+  mkdir tree tree/{1..40} keep wide-{1..5}
   for d in {1..40}; do echo $d >tree/$d/f; done
   cp $source/{a,b,c} keep
   sync -f .
-  for d in {1..6}; do for f in {1..30}; do : >wide-$d/a-rather-long-name-to-fill-the-directory-$f; done; done
+  for d in {1..5}; do for f in {1..30}; do : >wide-$d/a-rather-long-name-to-fill-the-directory-$f; done; done
   sync -f .
-  for round in 1 2 3; do for f in {1..15}; do echo $round >small-$f; done; sync -f .; done
-  rm -r tree wide-{1..5} keep/b
+  for round in 1 2; do for f in {1..15}; do echo $round >small-$f; done; sync -f .; done
+  rm -r tree wide-{1..4} keep/b
   sync -f .
   cp $source/{magic,c} .; sync magic c
   mv magic c keep/; cp $source/a keep/d
   sync keep/* keep .
   if [ $n = 0 ]; then exec 9>orphan; printf %30000d 0 >&9; rm orphan; sync keep; sync -f keep; fi
-  if [ $n = 8 ]; then touch more; sync -f .; fi
-  if [ $n = 9 ]; then echo pending >pending; sync pending; fi
+  if [ $n = 7 ]; then touch more; sync -f .; fi
+  if [ $n = 8 ]; then echo pending >pending; sync pending; fi
   : >lost
 done
 echo 0 >/run/host/rc
@@ -139,7 +138,7 @@ const STALE_FAST = 'fast commits, all of them in the log since'
 const PENDING_FAST = 'fast commits'
 const cut = names.filter(name => name !== PENDING_FAST)
 /** the disks that the kernel is asked about: one of a kind, for each costs it a second */
-const asked = cut.filter(name => !name.includes('asynchronous') && !name.includes('64 bit') && name !== 'ext3')
+const asked = cut.filter(name => !name.includes('64 bit') && name !== 'ext3' && name !== 'default')
 
 const viewOf = async (name: keyof typeof DISKS): Promise<{ image: Buffer; ours: Buffer }> => {
   const image = await readFile(diskOf(name))
@@ -195,7 +194,6 @@ it('cut while mounted: the kernel replays to the same bytes, but for the superbl
     const lines = sums[index]!.split('\n').map(line => line.split('  ').reverse())
     expect(Object.fromEntries(lines), name).toEqual(kept())
     const { ours } = await viewOf(name)
-    if (name === 'default') continue
     const theirs = await readFile(copies[index]!)
     const { runs } = await journalFileOf(theirs)
     for (const image of [ours, theirs]) {
@@ -221,7 +219,7 @@ it('the kernel wrote what these tests are about: revoked and escaped blocks, a l
   }
   expect(escaped['data in the journal, 32 bit, no checksums']).toBeGreaterThan(50)
   expect(escaped['data in the journal, 64 bit, checksums']).toBeGreaterThan(10)
-  for (const name of ['default', 'checksum v1', 'checksum v3, asynchronous commits', 'ext3'])
+  for (const name of ['default', 'checksum v1, asynchronous commits', 'checksum v3, asynchronous commits', 'ext3'])
     expect(seen[name]?.revoked, name).toBeGreaterThan(10)
   expect(seen['a small journal that comes round']?.firstSequence).toBeGreaterThan(seen.default!.firstSequence!)
 })
