@@ -5,7 +5,7 @@ import { type CodecPool, openPool } from '../bytes/pool.js'
 import { LiveError, unsupported } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
-import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
+import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
 import type { Target, TargetFile } from './target.js'
 
@@ -31,6 +31,27 @@ export interface Stack<F extends ReadFolder = ReadFolder> {
 
 const ROOTS = ['/LiveOS/rootfs.img', '/LiveOS/ext3fs.img']
 
+/** The root filesystem's image in a squashed base; undefined in a flat one, which is the root filesystem itself. */
+export const rootImageIn = async (fs: Squashfs): Promise<{ path: string; file: SquashFile } | undefined> => {
+  for (const path of ROOTS) {
+    try {
+      return { path, file: await fs.open(path) }
+    } catch (error) {
+      if (!(error instanceof LiveError) || error.code !== 'NOT_FOUND') throw error
+    }
+  }
+  return undefined
+}
+
+/** True where a squashfs has the directories of a root filesystem. */
+export const isRoot = (names: readonly string[]): boolean => names.includes('usr') || names.includes('ostree')
+
+/** How a pool's workers expand the blocks of a squashfs. */
+export const decoderOf = (pool: CodecPool): NonNullable<SquashfsOptions['decoder']> => ({
+  decode: pool.decode,
+  depth: Math.max(2, pool.threads * 3),
+})
+
 /**
  * Opens a base image by what it is, whatever its name.
  *
@@ -40,18 +61,10 @@ export const openBase = async (file: OpenedFile, pool?: CodecPool): Promise<Base
   const type = await detectFs(file)
   if (type === 'erofs') throw unsupported('EROFS', file.path)
   if (type !== 'squashfs') return { file, squashfs: undefined, origin: file }
-  const decoder = pool && { decode: pool.decode, depth: Math.max(2, pool.threads * 3) }
-  const fs = await openSquashfs(file, decoder ? { decoder } : {})
-  for (const path of ROOTS) {
-    try {
-      const image = await fs.open(path)
-      return { file, squashfs: { fs, path, file: image }, origin: image }
-    } catch (error) {
-      if (!(error instanceof LiveError) || error.code !== 'NOT_FOUND') throw error
-    }
-  }
-  const names = (await fs.list('/')).map(entry => entry.name)
-  if (names.includes('usr') || names.includes('ostree')) throw unsupported('flat squashfs', file.path)
+  const fs = await openSquashfs(file, pool ? { decoder: decoderOf(pool) } : {})
+  const root = await rootImageIn(fs)
+  if (root) return { file, squashfs: { fs, ...root }, origin: root.file }
+  if (isRoot((await fs.list('/')).map(entry => entry.name))) throw unsupported('flat squashfs', file.path)
   throw new LiveError('NOT_FOUND', `${file.path} holds neither ${ROOTS.join(' nor ')}`, { path: file.path })
 }
 
@@ -63,6 +76,12 @@ const overlayRefusal = (path: string): LiveError =>
     { device: path, offset: 4, field: 'valid', expected: 1, found: 0 },
   )
 
+export interface StackOptions {
+  readonly threads?: number
+  /** show what an overlay still holds that the kernel has given up, or that was cut off */
+  readonly ignoreInvalid?: boolean
+}
+
 /**
  * Opens the root filesystem of a target as a boot would put it together.
  *
@@ -70,7 +89,7 @@ const overlayRefusal = (path: string): LiveError =>
  */
 export const openStack = async <F extends ReadFolder>(
   target: Target<F>,
-  { threads }: { readonly threads?: number } = {},
+  { threads, ignoreInvalid = false }: StackOptions = {},
 ): Promise<Stack<F>> => {
   const pool = openPool(threads === undefined ? {} : { threads })
   const open: Device[] = []
@@ -90,9 +109,10 @@ export const openStack = async <F extends ReadFolder>(
     const file = await opened(target.overlay)
     const type = await detectFs(file).catch((): FsType | undefined => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path)
-    const store = await readStore(file, { originSize: base.origin.size })
-    if (store.state === 'invalid') throw overlayRefusal(file.path)
-    return { target, base, overlay: { file, store }, root: await snapshot(base.origin, file, { store }), pool, close }
+    const store = await readStore(file, { originSize: base.origin.size, ignoreInvalid })
+    if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(file.path)
+    const root = await snapshot(base.origin, file, { store, ignoreInvalid })
+    return { target, base, overlay: { file, store }, root, pool, close }
   } catch (error) {
     await close()
     throw error

@@ -95,7 +95,7 @@ export const entryKind = ({ title, kernel, target, commands = [], arguments: lis
   if (kernel !== undefined && !/\.c32$/.test(file)) {
     if (list.some(isLive)) return 'live'
     if (list.some(({ name }) => /^(inst\.)?(stage2|repo|ks)$|^method$|^netinst/.test(name))) return 'installer'
-    if (/^(install|d-i)/i.test(program.split('/').at(-2) ?? '')) return 'installer'
+    if (/\/(install(\.\w+)?|d-i)\//.test(program)) return 'installer'
     return 'linux'
   }
   if (has('fwsetup')) return 'firmware'

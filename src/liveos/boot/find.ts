@@ -69,7 +69,7 @@ export const findBootConfigs = async (fs: FileSystem): Promise<BootConfig[]> => 
       break
     }
     done.add(key)
-    const config = await readConfig(fs, next, directories)
+    const config = await readConfig(fs, next, directories, mainOf(next, found))
     configs.push(config)
     // A menu may start another one whose name says nothing.
     if (SYSLINUX_KINDS.includes(config.kind))
@@ -141,10 +141,18 @@ const search = async (
   return { found, directories, findings }
 }
 
+/** The configuration that SYSLINUX starts with on a stick where one menu leads to others: the one at a place it looks at itself. */
+const mainOf = ({ path, kind }: Found, found: readonly Found[]): string => {
+  const usual = /^\/(boot\/)?((sys|iso|ext)linux\/)?[^/]+$/i
+  if (!SYSLINUX_KINDS.includes(kind) || usual.test(path)) return path
+  return found.find(other => SYSLINUX_KINDS.includes(other.kind) && usual.test(other.path))?.path ?? path
+}
+
 const readConfig = async (
   fs: FileSystem,
   { path, kind }: Found,
   directories: readonly string[],
+  main: string,
 ): Promise<BootConfig> => {
   const reader = bootReader(fs)
   const inEfi = /\/efi\//i.test(path)
@@ -159,7 +167,7 @@ const readConfig = async (
   if (SYSLINUX_KINDS.includes(kind)) {
     const directory = directoryOf(path)
     const start = kind === 'pxelinux' ? directoryOf(directory) : directory
-    return made(kind, await readSyslinuxMenu(reader, path, start))
+    return made(kind, await readSyslinuxMenu(reader, path, start, main))
   }
   const probe = bootReader(fs)
   const text = await probe.read(path)

@@ -38,12 +38,14 @@ interface Menu {
  *
  * @param path       of the configuration
  * @param directory  where its relative paths begin
+ * @param main       the configuration that the loader starts with, which `~` means
  * @see syslinux com32/menu/readconfig.c
  */
 export const readSyslinuxMenu = async (
   reader: BootReader,
   path: string,
   directory: string,
+  main = path,
 ): Promise<Pick<BootConfig, 'timeout' | 'defaultName' | 'entries'>> => {
   const drafts: EntryDraft[] = []
   /** labels in order, hidden ones too: the command line finds them all */
@@ -95,14 +97,14 @@ export const readSyslinuxMenu = async (
     draft.commands.push(keyword)
     if (keyword === 'localboot') return
     if (keyword === 'config') {
-      draft.target = file === '~' ? path : pathOf(file)
+      draft.target = file === '~' ? main : pathOf(file)
       return
     }
     draft.kernel = await kernelPath(file, keyword)
     draft.commandLine = options
     if (isMenuModule(draft.kernel) && /menu\.c32$/i.test(draft.kernel)) {
       const [target] = options.split(/\s+/)
-      if (target) draft.target = target === '~' ? path : pathOf(target)
+      if (target) draft.target = target === '~' ? main : pathOf(target)
       return
     }
     const list = parseArguments(options)
@@ -123,7 +125,7 @@ export const readSyslinuxMenu = async (
   const include = async (value: string, includes: readonly string[]): Promise<void> => {
     const [name = '', ...rest] = value.split(/\s+/)
     const title = rest.join(' ')
-    const target = name === '~' ? path : pathOf(name)
+    const target = name === '~' ? main : pathOf(name)
     if (includes.includes(target) || includes.length >= MAX_INCLUDES || ++files > MAX_FILES) {
       const loop = includes.includes(target)
       const why = loop ? 'includes itself' : 'is one include too many'
