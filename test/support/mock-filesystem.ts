@@ -36,7 +36,8 @@ export const directory = (
 
 /**
  * A filesystem out of nodes, for what no real medium shows easily. It takes paths apart at slashes and believes every
- * name, so a listing may lie. Of two entries of one name, paths lead to the first, then the second, in turn.
+ * name, so a listing may lie. Of two entries of one name, `stat` tells of the first, then the second, in turn; all else
+ * takes the one whose kind fits.
  */
 export const mockFileSystem = (root: MockNode, name = 'mock'): XattrFileSystem => {
   const inodes = new Map<MockNode, number>()
@@ -45,10 +46,13 @@ export const mockFileSystem = (root: MockNode, name = 'mock'): XattrFileSystem =
     if (!inodes.has(node)) inodes.set(node, inodes.size + 1)
     return node.stat?.inode ?? inodes.get(node)!
   }
-  const find = (path: string, turn = false): MockNode => {
+  const find = (path: string, turn = false, kind?: FileKind): MockNode => {
     let node = root
-    for (const part of path.split('/').filter(Boolean)) {
-      const same = (node.entries ?? []).filter(([entry]) => entry === part)
+    const parts = path.split('/').filter(Boolean)
+    for (const [n, part] of parts.entries()) {
+      const all = (node.entries ?? []).filter(([entry]) => entry === part)
+      const fitting = all.filter(([, { kind: found }]) => found === (n === parts.length - 1 ? kind : 'directory'))
+      const same = turn && n === parts.length - 1 ? all : fitting.length > 0 ? fitting : all
       const times = turns.get(path) ?? 0
       if (turn && same.length > 1) turns.set(path, times + 1)
       const next = same[(turn ? times : Math.max(0, times - 1)) % Math.max(1, same.length)]
@@ -58,7 +62,7 @@ export const mockFileSystem = (root: MockNode, name = 'mock'): XattrFileSystem =
     return node
   }
   const whole = (path: string, kind: FileKind): MockNode => {
-    const node = find(path)
+    const node = find(path, false, kind)
     if (node.fails) throw node.fails
     if (node.kind !== kind) throw new LiveError('NOT_FOUND', `${name}: no ${kind} ${path}`, { path })
     return node

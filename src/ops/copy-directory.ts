@@ -1,0 +1,270 @@
+import { randomBytes } from 'node:crypto'
+import { lstatSync } from 'node:fs'
+import { isLiveError, LiveError } from '../error.js'
+import { hasXattrs } from '../fs/filesystem.js'
+import { encodeName, printableName } from '../fs/name.js'
+import type { FolderTraits } from '../host/folder.js'
+import { canSetXattrs, hostTime, type Keeping, modeFor, tellLost, xattrSetter } from './copy-attributes.js'
+import { isFatal } from './copy-file.js'
+import { type CopyCounts, type CopyFindings, noCounts } from './copy-findings.js'
+import { hostName } from './copy-names.js'
+import { enterPlace, obstacle, openTarget, type Place, shownPath } from './copy-place.js'
+import {
+  type Into,
+  OBSTACLES,
+  type Putting,
+  pathIn,
+  putFile,
+  putHardLink,
+  putSpecial,
+  putSymlink,
+  tell,
+  tellObstacle,
+  tellOrThrow,
+  xattrsFor,
+} from './copy-put.js'
+import { type CopyItem, type CopySource, hardLinks } from './copy-source.js'
+
+/** How a tree is put into a directory. */
+export interface DirectoryCopy {
+  readonly source: CopySource
+  readonly to: string
+  readonly keeping: Keeping
+  readonly overwrite: boolean
+  readonly keepPartial: boolean
+  readonly traits: FolderTraits
+  readonly findings: CopyFindings
+  readonly signal: AbortSignal | undefined
+  onBytes(bytes: number): void
+}
+
+/** Files being written at a time; each holds two pieces of 1 MiB at most. */
+const FILES_AT_ONCE = 8
+
+/** A directory of the target that things are being put into. It gets its attributes when the last of them let it go. */
+interface OpenDirectory extends Into {
+  readonly place: Place
+  /** what it is a copy of; undefined for one that only leads to others */
+  item: CopyItem | undefined
+}
+
+/** A level of the source's tree; nothing below it is copied where there is no directory for it. */
+interface Level {
+  readonly names: readonly string[]
+  readonly open: OpenDirectory | undefined
+}
+
+/** Work of which at most FILES_AT_ONCE run. After a failure none starts. */
+const crew = (onFailure: () => void) => {
+  const running = new Set<Promise<void>>()
+  let failed: { readonly error: unknown } | undefined
+  const failWith = (error: unknown): void => {
+    failed ??= { error }
+    onFailure()
+  }
+  return {
+    failWith,
+    check(): void {
+      if (failed) throw failed.error
+    },
+    async start(work: () => Promise<void>): Promise<void> {
+      while (running.size >= FILES_AT_ONCE) await Promise.race(running)
+      const one: Promise<void> = work()
+        .catch(failWith)
+        .finally(() => running.delete(one))
+      running.add(one)
+    },
+    async settle(): Promise<void> {
+      while (running.size > 0) await Promise.race(running)
+    },
+  }
+}
+
+/**
+ * Copies a tree into a directory. Each file is written under a name that starts with `.liveos-part` and renamed when it is
+ * whole. Directories get their mode and time when all is in them.
+ *
+ * @throws NO_SPACE, IO, READ_ONLY  of the target, after which nothing more could be written; CANCELLED
+ */
+export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> => {
+  const { source, keeping, overwrite, findings, traits } = copy
+  const { from } = source
+  const stop = new AbortController()
+  const abort = (): void => stop.abort(copy.signal?.reason)
+  copy.signal?.addEventListener('abort', abort)
+  if (copy.signal?.aborted) abort()
+  const token = randomBytes(4).toString('hex')
+  let parts = 0
+  const setsXattrs = keeping.xattrs && hasXattrs(from) && (await canSetXattrs())
+  const putting: Putting = {
+    ...copy,
+    from,
+    setsXattrs,
+    counts: noCounts(),
+    setter: xattrSetter(findings, stop.signal),
+    signal: stop.signal,
+    partName: () => Buffer.from(`.liveos-part-${token}-${parts++}`),
+  }
+  const { counts, setter } = putting
+  if (hasXattrs(from) && !setsXattrs)
+    findings.add({
+      code: 'XATTRS_NOT_KEPT',
+      severity: 'note',
+      where: copy.to,
+      message: keeping.xattrs
+        ? 'extended attributes were left out: the program setfattr is missing, install the package attr'
+        : 'extended attributes (ACLs, file capabilities, security labels) were not asked for and left out',
+    })
+
+  const finish = async ({ place, item }: OpenDirectory): Promise<void> => {
+    try {
+      if (!item || !(place.isFresh || overwrite)) return
+      if (keeping.owners) await place.handle.chown(item.stat.uid, item.stat.gid)
+      if (keeping.modes) await place.handle.chmod(modeFor(item.stat, keeping))
+      const time = hostTime(item.stat)
+      await place.handle.utimes(time, time)
+    } catch (error) {
+      tellOrThrow(putting, error, item!.path, shownPath(place.path))
+    } finally {
+      await place.handle.close()
+    }
+  }
+  const opened = (place: Place, item: CopyItem | undefined): OpenDirectory => {
+    let holders = 1
+    const open: OpenDirectory = {
+      place,
+      item,
+      hold: () => void holders++,
+      async letGo() {
+        if (--holders > 0) return
+        const xattrs = open.item && (place.isFresh || overwrite) ? await xattrsFor(putting, open.item) : []
+        if (xattrs.length === 0) await finish(open)
+        else setter.add(place.atForTools(Buffer.from('.')), open.item!.path, xattrs, () => finish(open))
+      },
+    }
+    return open
+  }
+  const targetName = (name: string, { path }: CopyItem): Uint8Array => {
+    const host = hostName(encodeName(name), traits.kind)
+    if (host.changed) {
+      const code = host.changed === 'escaped' ? 'NAME_ESCAPED' : 'NAME_SHORTENED'
+      tell(putting, code, path, `the target can't hold this name, it is ${shownPath(host.name)} there`, 'warning')
+    }
+    return host.name
+  }
+
+  /** @param own  the directory is a copy of the item, and does not only lead to it */
+  const enter = async (
+    parent: OpenDirectory | undefined,
+    name: string,
+    item: CopyItem,
+    own: boolean,
+  ): Promise<OpenDirectory | undefined> => {
+    if (!parent) return undefined
+    try {
+      const entered = await enterPlace(parent.place, targetName(name, item))
+      if ('refused' in entered) {
+        tell(putting, 'NOT_COPIED', item.path, `${entered.refused}; nothing below it was copied`)
+        return undefined
+      }
+      if (!own) return opened(entered.place, undefined)
+      counts.directories++
+      tellLost(item.stat, item.path, keeping, findings)
+      if (entered.collides)
+        tell(putting, 'NAMES_COLLIDE', item.path, `${OBSTACLES.collides}: what is in the two is together now`)
+      return opened(entered.place, entered.collides ? undefined : item)
+    } catch (error) {
+      tellOrThrow(putting, error, item.path, item.path)
+      return undefined
+    }
+  }
+
+  const files = crew(() => stop.abort())
+  const links = hardLinks<Promise<{ path: Uint8Array; inode: bigint } | undefined>>()
+
+  const copyOne = async (open: OpenDirectory, item: CopyItem): Promise<void> => {
+    const { path, stat, names } = item
+    const name = targetName(names.at(-1)!, item)
+    const blocked = obstacle(open.place, name, overwrite)
+    if (blocked) {
+      tellObstacle(putting, path, blocked)
+      return
+    }
+    if (stat.kind !== 'file') {
+      try {
+        await (stat.kind === 'symlink' ? putSymlink : putSpecial)(putting, open, item, name)
+      } catch (error) {
+        if (!isLiveError(error) || isFatal(error)) throw error
+        tell(putting, 'UNREADABLE', path, error.message)
+      }
+      return
+    }
+    const first = links.first(item)
+    let settle: (made: { path: Uint8Array; inode: bigint } | undefined) => void = () => {}
+    if (!first) links.remember(item, new Promise(resolve => (settle = resolve)))
+    open.hold()
+    await files.start(async () => {
+      let made: { path: Uint8Array; inode: bigint } | undefined
+      try {
+        const other = await first
+        if (other && putHardLink(putting, open, item, name, other.path, other.inode)) return
+        const isPut = await putFile(putting, open, item, name)
+        if (isPut && stat.linkCount > 1)
+          made = { path: pathIn(open.place, name), inode: lstatSync(open.place.at(name), { bigint: true }).ino }
+      } finally {
+        settle(made)
+        await open.letGo()
+      }
+    })
+  }
+
+  const root = opened(await openTarget(copy.to), undefined)
+  const levels: Level[] = [{ names: [], open: root }]
+  const leaveTo = async (names: readonly string[]): Promise<void> => {
+    const isAbove = (level: Level): boolean =>
+      level.names.length < names.length && level.names.every((name, n) => name === names[n])
+    while (levels.length > 1 && !isAbove(levels.at(-1)!)) await levels.pop()!.open?.letGo()
+  }
+  const copyItem = async (item: CopyItem): Promise<void> => {
+    if (item.names.length === 0) {
+      if (item.stat.kind !== 'directory')
+        throw new LiveError('USAGE', `${printableName(item.path)} is no directory: it needs a name in ${copy.to}`)
+      root.item = item
+      counts.directories++
+      tellLost(item.stat, item.path, keeping, findings)
+      return
+    }
+    await leaveTo(item.names)
+    // directories on the way to a path's own name
+    for (let top = levels.at(-1)!; top.names.length < item.names.length - 1; top = levels.at(-1)!) {
+      const next = item.names[top.names.length]!
+      levels.push({ names: [...top.names, next], open: await enter(top.open, next, item, false) })
+    }
+    const { open } = levels.at(-1)!
+    if (item.stat.kind === 'directory')
+      levels.push({ names: item.names, open: await enter(open, item.names.at(-1)!, item, true) })
+    else if (open) await copyOne(open, item)
+  }
+  try {
+    try {
+      for await (const item of source.items()) {
+        files.check()
+        await copyItem(item)
+        if (setter.isFull) await setter.flush()
+      }
+    } catch (error) {
+      // what is in flight would go on writing
+      files.failWith(error)
+    }
+    await files.settle()
+    if (copy.signal?.aborted)
+      throw new LiveError('CANCELLED', `copying to ${copy.to} was cancelled`, {}, copy.signal.reason)
+    files.check()
+    while (levels.length > 0) await levels.pop()!.open?.letGo()
+    await setter.flush()
+    return counts
+  } finally {
+    copy.signal?.removeEventListener('abort', abort)
+    for (const { open } of levels) await open?.place.handle.close().catch(() => undefined)
+  }
+}

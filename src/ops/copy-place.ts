@@ -1,0 +1,133 @@
+import { constants, lstatSync, renameSync } from 'node:fs'
+import { access, type FileHandle, lstat, mkdir, open } from 'node:fs/promises'
+import { LiveError, systemError } from '../error.js'
+import { decodeName, printableName } from '../fs/name.js'
+
+/**
+ * A directory of this computer that things are put into. It is held open, and names in it are reached by its number, so
+ * that nobody can put a symlink in its way meanwhile. On systems without /proc they are reached by its path.
+ */
+export interface Place {
+  readonly path: Buffer
+  /** inodes that this copy made in it */
+  readonly made: Set<bigint>
+  /** this copy made the directory itself */
+  readonly isFresh: boolean
+  readonly inode: bigint
+  /** path of a name in it, for system calls */
+  at(name: Uint8Array): Buffer
+  /** the same for other programs of this user */
+  atForTools(name: Uint8Array): Buffer
+  /** the directory's own, for its attributes */
+  readonly handle: FileHandle
+}
+
+export const errnoOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+
+const SLASH = Buffer.from('/')
+const join = (path: Uint8Array, name: Uint8Array): Buffer => Buffer.concat([path, SLASH, name])
+let numbersWork: Promise<boolean> | undefined
+const haveNumbers = (): Promise<boolean> => {
+  numbersWork ??= access('/proc/self/fd').then(
+    () => true,
+    () => false,
+  )
+  return numbersWork
+}
+
+/** For messages. */
+export const shownPath = (path: Uint8Array): string => printableName(decodeName(path))
+
+/**
+ * Opens a directory, no symlink to one.
+ *
+ * @param reached  how to get to it
+ * @param path  what it is called
+ */
+const openPlace = async (reached: Uint8Array, path: Buffer, isFresh: boolean): Promise<Place> => {
+  const handle = await open(
+    Buffer.from(reached),
+    constants.O_RDONLY | (constants.O_DIRECTORY ?? 0) | (constants.O_NOFOLLOW ?? 0),
+  )
+  const { ino } = await handle.stat({ bigint: true })
+  const byNumber = await haveNumbers()
+  const base = byNumber ? Buffer.from(`/proc/self/fd/${handle.fd}`) : path
+  const forTools = byNumber ? Buffer.from(`/proc/${process.pid}/fd/${handle.fd}`) : path
+  return {
+    path,
+    made: new Set(),
+    isFresh,
+    inode: ino,
+    at: name => join(base, name),
+    atForTools: name => join(forTools, name),
+    handle,
+  }
+}
+
+/** Opens the directory that a copy goes to; made where it is missing. The caller's own path may lead over symlinks. @throws NOT_FOUND, READ_ONLY, USAGE */
+export const openTarget = async (path: string): Promise<Place> => {
+  try {
+    let isFresh = true
+    try {
+      await mkdir(path, 0o700)
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error
+      isFresh = false
+    }
+    // `/.`, so that a link as the last name is followed here, and here only
+    return await openPlace(Buffer.from(`${path}/.`), Buffer.from(path), isFresh)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') throw new LiveError('USAGE', `${path} is no directory`, { path }, error)
+    throw systemError(error, `opening ${path}`)
+  }
+}
+
+/** Why a name could not be taken, in words; or the place. */
+export type Entered = { readonly place: Place; readonly collides: boolean } | { readonly refused: string }
+
+/** Makes a directory in a place, or opens the one that is there. A symlink is never followed. */
+export const enterPlace = async (parent: Place, name: Uint8Array): Promise<Entered> => {
+  const at = parent.at(name)
+  let isFresh = true
+  try {
+    await mkdir(at, 0o700)
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+    isFresh = false
+    const there = await lstat(at)
+    if (there.isSymbolicLink()) return { refused: 'a symbolic link is there, which is not followed' }
+    if (!there.isDirectory()) return { refused: 'something that is no directory is there' }
+  }
+  const place = await openPlace(at, join(parent.path, name), isFresh)
+  const collides = parent.made.has(place.inode)
+  parent.made.add(place.inode)
+  return { place, collides }
+}
+
+/** What became of a name. */
+export type Landing = 'done' | 'there' | 'collides' | 'directory'
+
+/** What is at a name, as far as it stands in the way of a copy; undefined where nothing does. */
+export const obstacle = (place: Place, name: Uint8Array, overwrite: boolean): Exclude<Landing, 'done'> | undefined => {
+  const there = lstatSync(place.at(name), { bigint: true, throwIfNoEntry: false })
+  if (!there) return undefined
+  if (place.made.has(there.ino)) return 'collides'
+  if (there.isDirectory()) return 'directory'
+  // in a directory that this copy made, all is its own
+  if (place.isFresh) return 'collides'
+  return overwrite ? undefined : 'there'
+}
+
+/**
+ * Gives a finished file its name. Looking and renaming are one step for this process, so that two files whose names the
+ * filesystem takes for one don't replace each other.
+ */
+export const land = (place: Place, part: Uint8Array, name: Uint8Array, overwrite: boolean): Landing => {
+  const blocked = obstacle(place, name, overwrite)
+  if (blocked) return blocked
+  renameSync(place.at(part), place.at(name))
+  // what could be replaced must be told from what this copy made itself
+  if (overwrite && !place.isFresh) place.made.add(lstatSync(place.at(name), { bigint: true }).ino)
+  return 'done'
+}

@@ -1,0 +1,157 @@
+import { basename } from 'node:path/posix'
+import { extentsOf } from '../block/device.js'
+import { LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
+import { type FileSystem, type Stat, splitPath } from '../fs/filesystem.js'
+import { walk } from '../fs/walk.js'
+
+/** What to copy: a path of the source, and the names it gets below the target (`''` for the target itself). */
+export interface CopyPath {
+  readonly path: string
+  readonly as: string
+}
+
+/** An inode to copy. */
+export interface CopyItem {
+  /** in the source */
+  readonly path: string
+  /** names below the target; none for the target itself */
+  readonly names: readonly string[]
+  readonly stat: Stat
+}
+
+/** How much there is to copy. */
+export interface Measured {
+  /** bytes of files, each inode counted once, holes left out where the source knows them */
+  readonly dataBytes: number
+  /** bytes of files, holes counted too */
+  readonly bytes: number
+  readonly items: number
+}
+
+export interface CopySource {
+  readonly from: FileSystem
+  /** Goes over all once, and keeps what it saw where that is not too much. */
+  measure(onBytes: (bytes: number) => void): Promise<Measured>
+  /** All there is to copy, a directory before what it holds. Findings of the walk are told once. */
+  items(): AsyncIterable<CopyItem>
+}
+
+/** Items kept from measuring, so that a walk of some usual tree is made once: about 20 MiB */
+const KEPT_ITEMS = 50_000
+/** Files from this size on are asked for their holes when measured. */
+const ASK_HOLES = 1 << 20
+
+/** Names of the target for each path. @throws USAGE  a name that leads elsewhere */
+export const copyPaths = (paths: readonly (string | CopyPath)[]): readonly CopyPath[] =>
+  paths.map(given => {
+    const path = typeof given === 'string' ? given : given.path
+    const as = typeof given === 'string' ? basename(`/${splitPath(given).join('/')}`) : given.as
+    if (splitPath(as).includes('..') || as.includes('\0'))
+      throw new LiveError('USAGE', `${as} leads out of the target`, { path: as })
+    return { path, as }
+  })
+
+const dataOf = async (from: FileSystem, path: string, size: number): Promise<number> => {
+  if (size < ASK_HOLES) return size
+  let data = 0
+  try {
+    const device = await from.open(path)
+    try {
+      for await (const { kind, length } of extentsOf(device)) if (kind === 'data') data += length
+    } finally {
+      await device.close()
+    }
+  } catch {
+    // copying it will tell
+    return size
+  }
+  return data
+}
+
+/** What a copy reads. Hard links count once. @throws USAGE  see `copyPaths` */
+export const copySource = (
+  from: FileSystem,
+  paths: readonly (string | CopyPath)[],
+  order: 'bytes' | 'medium',
+  onFinding: (finding: Finding) => void,
+  signal: AbortSignal | undefined,
+): CopySource => {
+  const wanted = copyPaths(paths)
+  let kept: CopyItem[] | undefined
+
+  async function* read(tell: (finding: Finding) => void): AsyncIterable<CopyItem> {
+    for (const { path, as } of wanted) {
+      const top = splitPath(as)
+      const depth = splitPath(path).length
+      for await (const { path: found, stat } of walk(from, path, { order, onFinding: tell, signal }))
+        yield { path: found, names: [...top, ...splitPath(found).slice(depth)], stat }
+    }
+  }
+
+  return {
+    from,
+    async measure(onBytes) {
+      const seen = new Set<number>()
+      const findings: Finding[] = []
+      let [dataBytes, bytes, items] = [0, 0, 0]
+      kept = []
+      for await (const item of read(finding => findings.length < 10_000 && findings.push(finding))) {
+        items++
+        if (items <= KEPT_ITEMS) kept?.push(item)
+        else kept = undefined
+        const { kind, inode, linkCount, size } = item.stat
+        if (kind !== 'file') continue
+        if (linkCount > 1) {
+          if (seen.has(inode)) continue
+          seen.add(inode)
+        }
+        bytes += size
+        dataBytes += await dataOf(from, item.path, size)
+        onBytes(bytes)
+      }
+      if (kept) for (const finding of findings) onFinding(finding)
+      return { dataBytes, bytes, items }
+    },
+    async *items() {
+      if (!kept) {
+        yield* read(onFinding)
+        return
+      }
+      for (const item of kept) {
+        if (signal?.aborted)
+          throw new LiveError('CANCELLED', `copying from ${from.name} was cancelled`, {}, signal.reason)
+        yield item
+      }
+    },
+  }
+}
+
+/** Names of one inode that were met. */
+export interface HardLinks<T> {
+  /** What stands for the inode already; undefined for its first name, and for inodes with one name. */
+  first(item: CopyItem): T | undefined
+  /** the first name's copy, for the names that follow */
+  remember(item: CopyItem, made: T): void
+}
+
+/** Follows files with several names. An inode is forgotten when all its names were met. */
+export const hardLinks = <T>(): HardLinks<T> => {
+  const known = new Map<number, { made: T; left: number; stat: Stat }>()
+  const isLinked = ({ stat }: CopyItem): boolean => stat.kind === 'file' && stat.linkCount > 1
+  // a number that two inodes share, on a damaged medium, makes no link of different files
+  const isSame = (a: Stat, b: Stat): boolean =>
+    a.size === b.size && a.mode === b.mode && a.uid === b.uid && a.gid === b.gid && a.mtime === b.mtime
+  return {
+    first(item) {
+      const found = isLinked(item) ? known.get(item.stat.inode) : undefined
+      if (!found || !isSame(found.stat, item.stat)) return undefined
+      if (--found.left === 0) known.delete(item.stat.inode)
+      return found.made
+    },
+    remember(item, made) {
+      const { stat } = item
+      if (isLinked(item)) known.set(stat.inode, { made, left: stat.linkCount - 1, stat })
+    },
+  }
+}
