@@ -166,9 +166,9 @@ const noParts = (): Parts => ({ next: -1, checksum: 0, raw: [] })
 const addPart = (parts: Parts, raw: Uint8Array): Parts => {
   const number = raw[0]! & ~LAST_PART
   const checksum = raw[13]!
-  if (raw[0]! & LAST_PART) return number > 0 && number <= 20 ? { next: number - 1, checksum, raw: [raw] } : noParts()
-  if (number === 0 || number !== parts.next || checksum !== parts.checksum) return noParts()
-  return { next: number - 1, checksum, raw: [...parts.raw, raw] }
+  if (number > 0 && number === parts.next && checksum === parts.checksum)
+    return { next: number - 1, checksum, raw: [...parts.raw, raw] }
+  return raw[0]! & LAST_PART && number > 0 && number <= 20 ? { next: number - 1, checksum, raw: [raw] } : noParts()
 }
 
 const utf16 = new TextDecoder('utf-16le', { ignoreBOM: true })
