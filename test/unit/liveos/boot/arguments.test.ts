@@ -46,9 +46,13 @@ describe('a command line is cut as next_arg of the kernel does', () => {
 
   it('what is written for a name and value is read as both', () => {
     fc.assert(
-      fc.property(fc.stringMatching(/^[a-z][a-z._-]*$/), fc.stringMatching(/^[^"\x00-\x1f\x7f]*$/), (name, value) => {
-        expect(read(argument(name, value).raw)).toEqual([[name, value]])
-      }),
+      fc.property(
+        fc.stringMatching(/^[a-z][a-z._-]*$/),
+        fc.string({ unit: fc.constantFrom('a', ' ', '=', 'é', '$', "'", ':') }),
+        (name, value) => {
+          expect(read(argument(name, value).raw)).toEqual([[name, value]])
+        },
+      ),
     )
   })
 

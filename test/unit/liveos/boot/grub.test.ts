@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are variables of GRUB
 import { describe, expect, it } from 'vitest'
 import type { ArgumentChange } from '../../../../src/liveos/boot/arguments.js'
 import { findBootConfigs } from '../../../../src/liveos/boot/find.js'
