@@ -1,11 +1,13 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { beforeAll, expect } from 'vitest'
 import { memory } from '../../src/block/memory.js'
+import { snapshot } from '../../src/block/snapshot/snapshot.js'
 import { CRC32C_START, crc32c } from '../../src/bytes/crc32c.js'
 import type { JournalFile } from '../../src/fs/ext4/journal/file.js'
 import { openReplayed, type ReplayedDevice } from '../../src/fs/ext4/journal/replayed.js'
 import { e2fs, journalFileOf, madeImage, replayedByE2fsck, sameReplay } from '../support/journal-images.js'
 import { type JournalKind, journalWriter } from '../support/journal-writer.js'
+import { kernelFixture } from '../support/kernel-fixtures.js'
 import { random } from '../support/random.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
@@ -242,4 +244,14 @@ describe('journals that debugfs wrote', () => {
       const { status, output: checked } = await e2fs('e2fsck', '-fn', target)
       expect(status, checked).toBe(0)
     })
+})
+
+describe('an overlay that the real kernel left full', () => {
+  it('its filesystem, cut off by the lack of space', async () => {
+    const fixture = kernelFixture('fs-ext4-overflow')
+    const [origin, cow] = await Promise.all(['origin.img', 'cow.img'].map(each => fixture.image(each)))
+    const view = await snapshot(memory(origin!, 'origin'), memory(cow!, 'cow'))
+    const { replayed } = await judged(Buffer.from(await view.read(0, view.size)))
+    expect(replayed).toMatchObject({ needsRecovery: true, transactions: 43, blocks: 43, endedBy: 'no commit' })
+  })
 })
