@@ -47,12 +47,13 @@ class Builder implements BlockMap {
   readonly #volume: Volume
   readonly #inode: Ext4Inode
   readonly #most: number
+  readonly #known = new Set<number>()
 
   constructor(volume: Volume, inode: Ext4Inode) {
     this.#volume = volume
     this.#inode = inode
     const { blockCount, roCompat } = volume.superblock
-    // One block may stand in a file several times only where blocks are shared; a limit all the same, so that all ends.
+    // One block may stand in a file several times only where blocks are shared.
     this.#most = roCompat & RO_COMPAT.shared_blocks ? blockCount * 16 : blockCount
   }
 
@@ -79,8 +80,11 @@ class Builder implements BlockMap {
 
   addMap(at: number, block: number): void {
     this.#check(at, 'map block', block, 1)
+    // Else a few blocks that name each other would make a map of any length.
+    if (this.#known.has(block))
+      throw this.#volume.wrong(at, `map block of inode ${this.#inode.ino}`, 'a block of its own', `${block} again`)
+    this.#known.add(block)
     this.mapBlocks.push(block)
-    this.#limit(at, this.mapBlocks.length)
   }
 
   #check(at: number, field: string, block: number, count: number): void {

@@ -4,6 +4,9 @@ import { freeByGroup, freeInodesOf } from './bitmap.js'
 import { sweepInodes } from './sweep.js'
 import type { Volume } from './volume.js'
 
+/** The rest is counted. */
+const MOST_FINDINGS = 200
+
 /**
  * Compares what the filesystem says of itself in several places: free blocks and inodes, directories, checksums of all
  * descriptors, bitmaps and inodes. Broken structures are told and passed over where others can still be read; no file's
@@ -15,10 +18,15 @@ export const checkExt4 = async (volume: Volume): Promise<Finding[]> => {
   const { superblock: sb, geometry, device } = volume
   const findings: Finding[] = []
   const e2fsck = 'e2fsck -f'
+  let untold = 0
+  const tell = (finding: Finding): void => {
+    if (findings.length < MOST_FINDINGS) findings.push(finding)
+    else untold++
+  }
   const caught = (error: unknown): void => {
     if (!isLiveError(error) || error.code !== 'CORRUPT') throw error
     const { expected, found } = error.data
-    findings.push({
+    tell({
       code: 'EXT4_CORRUPT',
       severity: 'error',
       where: device.name,
@@ -31,10 +39,10 @@ export const checkExt4 = async (volume: Volume): Promise<Finding[]> => {
   const compare = (code: string, what: string, expected: number, found: number, severity: 'warning' | 'note'): void => {
     if (expected === found) return
     const message = `${device.name}: ${what} is ${found}, counted were ${expected}`
-    findings.push({ code, severity, where: device.name, message, expected, found, remedy: e2fsck })
+    tell({ code, severity, where: device.name, message, expected, found, remedy: e2fsck })
   }
   if (sb.hasErrors)
-    findings.push({
+    tell({
       code: 'EXT4_ERRORS',
       severity: 'warning',
       where: device.name,
@@ -42,12 +50,26 @@ export const checkExt4 = async (volume: Volume): Promise<Finding[]> => {
       remedy: e2fsck,
     })
   if (sb.needsRecovery)
-    findings.push({
+    tell({
       code: 'EXT4_NEEDS_RECOVERY',
       severity: 'note',
       where: device.name,
       message: `${device.name}: the journal holds changes that are not in their places yet`,
     })
+
+  const countDirectories = async (): Promise<void> => {
+    const directories = new Uint32Array(geometry.groupCount)
+    try {
+      for await (const { ino, kind, linkCount } of sweepInodes(volume, { onCorrupt: caught }))
+        if (kind === 'directory' && linkCount > 0) directories[Math.floor((ino - 1) / sb.inodesPerGroup)]!++
+      for (const [index, count] of directories.entries()) {
+        const { usedDirectories } = await volume.group(index)
+        compare('EXT4_DIRECTORIES', `the directories of group ${index}`, count, usedDirectories, 'warning')
+      }
+    } catch (error) {
+      caught(error)
+    }
+  }
 
   let clusters = 0
   let whole = true
@@ -78,19 +100,18 @@ export const checkExt4 = async (volume: Volume): Promise<Finding[]> => {
       inodesWhole = false
     }
   }
-  if (!inodesWhole) return findings
-  compare('EXT4_FREE_INODES', 'the free inodes in the superblock', freeInodeCount, sb.freeInodeCount, 'note')
-
-  const directories = new Uint32Array(geometry.groupCount)
-  try {
-    for await (const { ino, kind, linkCount } of sweepInodes(volume, { onCorrupt: caught }))
-      if (kind === 'directory' && linkCount > 0) directories[Math.floor((ino - 1) / sb.inodesPerGroup)]!++
-    for (const [index, count] of directories.entries()) {
-      const { usedDirectories } = await volume.group(index)
-      compare('EXT4_DIRECTORIES', `the directories of group ${index}`, count, usedDirectories, 'warning')
-    }
-  } catch (error) {
-    caught(error)
+  if (inodesWhole) {
+    compare('EXT4_FREE_INODES', 'the free inodes in the superblock', freeInodeCount, sb.freeInodeCount, 'note')
+    await countDirectories()
   }
+  if (untold > 0)
+    findings.push({
+      code: 'EXT4_MORE',
+      severity: 'warning',
+      where: device.name,
+      message: `${device.name}: ${untold} further findings are not listed`,
+      found: untold,
+      remedy: e2fsck,
+    })
   return findings
 }

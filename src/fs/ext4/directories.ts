@@ -5,6 +5,8 @@ import type { Volume } from './volume.js'
 
 /** how many names are kept, over all directories; the directory read last is kept whatever its size */
 const NAMES_KEPT = 100_000
+/** how many inodes of directories are kept, so that a path is not read anew for each name in it */
+const INODES_KEPT = 1000
 
 /** The directories of an open filesystem, those read last kept in memory. */
 export interface Directories {
@@ -25,6 +27,7 @@ interface Kept {
 export const openDirectories = (volume: Volume): Directories => {
   /** By inode, the one not used for longest first. */
   const kept = new Map<number, Promise<Kept>>()
+  const inodes = new Map<number, Ext4Inode>()
   const sizes = new Map<number, number>()
   let total = 0
   /** Of each directory met in a listing, the one that names it: each has one name, so that every walk ends. */
@@ -90,11 +93,21 @@ export const openDirectories = (volume: Volume): Directories => {
       return found.byName
     },
     async live({ name, inode: ino, kind }) {
+      const known = inodes.get(ino)
+      if (known && known.kind === kind) {
+        inodes.delete(ino)
+        inodes.set(ino, known)
+        return known
+      }
       const inode = await readInode(volume, ino)
       const wrong = (at: number, field: string, expected: string | number, found: string | number) =>
         volume.wrong(inode.offset + at, `${field} of inode ${ino}, ${JSON.stringify(name)}`, expected, found)
       if (inode.linkCount === 0) throw wrong(26, 'i_links_count', 'at least 1', 'deleted')
       if (inode.kind !== kind) throw wrong(0, 'i_mode', kind, inode.kind ?? 'none')
+      if (kind === 'directory') {
+        inodes.set(ino, inode)
+        if (inodes.size > INODES_KEPT) inodes.delete(inodes.keys().next().value!)
+      }
       return inode
     },
   }

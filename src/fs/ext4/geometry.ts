@@ -82,12 +82,13 @@ export const parseGeometry = (sb: Ext4Superblock, device: Device): Geometry => {
   const most = blockSize * 8
   const first = blockSize === 1024 && clusterBlocks === 1 ? 1 : 0
   if (firstDataBlock !== first) throw wrong(20, 's_first_data_block', String(first), firstDataBlock)
-  if (clustersPerGroup === 0 || clustersPerGroup > most)
-    throw wrong(36, 's_clusters_per_group', `1 to ${most}`, clustersPerGroup)
+  if (clustersPerGroup < 8 || clustersPerGroup > most || clustersPerGroup % 8 !== 0)
+    throw wrong(36, 's_clusters_per_group', `a multiple of 8, at most ${most}`, clustersPerGroup)
   if (blocksPerGroup !== clustersPerGroup * clusterBlocks)
     throw wrong(32, 's_blocks_per_group', String(clustersPerGroup * clusterBlocks), blocksPerGroup)
-  if (inodesPerGroup === 0 || inodesPerGroup > most)
-    throw wrong(40, 's_inodes_per_group', `1 to ${most}`, inodesPerGroup)
+  const inodesPerBlock = blockSize / sb.inodeSize
+  if (inodesPerGroup < inodesPerBlock || inodesPerGroup > most)
+    throw wrong(40, 's_inodes_per_group', `${inodesPerBlock} to ${most}`, inodesPerGroup)
   if (sb.firstInode < 11 || sb.firstInode > sb.inodeCount)
     throw wrong(84, 's_first_ino', `11 to ${sb.inodeCount}`, sb.firstInode)
   const fits = Math.floor(device.size / blockSize)

@@ -1,3 +1,4 @@
+import { isZero } from '../../block/device.js'
 import { crc32c } from '../../bytes/crc32c.js'
 import type { FileKind, Stat } from '../filesystem.js'
 import { INCOMPAT, RO_COMPAT } from './features.js'
@@ -124,7 +125,7 @@ export const parseInode = (volume: Volume, ino: number, bytes: Uint8Array, offse
   const extra = large ? view.getUint16(128, true) : 0
   const checksumSeed = crc32c(crc32c(sb.checksumSeed, bytesOfU32(ino)), bytesOfU32(generation))
   // Before any field is believed; an inode of zeros alone was never written and has no checksum.
-  if (sb.metadataCsum && bytes.some(byte => byte !== 0)) {
+  if (sb.metadataCsum && !isZero(bytes)) {
     const high = large && extra >= 4
     const stored = view.getUint16(CHECKSUM_LOW_AT, true) + (high ? view.getUint16(CHECKSUM_HIGH_AT, true) * 65536 : 0)
     const sum = inodeChecksum(checksumSeed, bytes, high)

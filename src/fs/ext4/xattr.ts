@@ -22,7 +22,8 @@ import { hex, type Volume } from './volume.js'
 const MAGIC = 0xea020000
 const HEADER = 32
 const ENTRY = 16
-const MAX_VALUE = 1 << 24
+/** Values, all of an inode together, for which Linux allows 64 KiB each. */
+const MAX_VALUES = 1 << 24
 
 /** Beginnings of names by e_name_index. Attributes of other indices are shown nowhere, as in the kernel. */
 const PREFIXES: Readonly<Record<number, string>> = {
@@ -79,7 +80,6 @@ const parseEntries = (volume: Volume, { bytes, at, entries, base, ino }: Area): 
     const valueOffset = base + view.getUint16(here + 2, true)
     const valueInode = view.getUint32(here + 4, true)
     const valueSize = view.getUint32(here + 8, true)
-    if (valueSize > MAX_VALUE) throw wrong(here + 8, 'e_value_size', `at most ${MAX_VALUE}`, valueSize)
     const inside = valueInode === 0
     if (inside && valueSize > 0 && (valueOffset < end + 4 || valueOffset + valueSize > bytes.length))
       throw wrong(here + 2, 'e_value_offs', `bytes ${end + 4} to ${bytes.length}`, valueOffset)
@@ -177,6 +177,7 @@ export const inlineRest = (volume: Volume, inode: Ext4Inode): StoredXattr | unde
 export const readXattrs = async (volume: Volume, inode: Ext4Inode): Promise<readonly Xattr[]> => {
   const found: Xattr[] = []
   const names = new Set<string>()
+  let total = 0
   for (const stored of [...bodyXattrs(volume, inode), ...(await blockXattrs(volume, inode))]) {
     const prefix = PREFIXES[stored.index]
     if (prefix === undefined) continue
@@ -184,6 +185,14 @@ export const readXattrs = async (volume: Volume, inode: Ext4Inode): Promise<read
     if (stored.index === INDEX.system && name === 'system.data') continue
     if (names.has(name)) throw volume.wrong(inode.offset, `attribute ${name} of inode ${inode.ino}`, 'once', 'twice')
     names.add(name)
+    total += stored.valueSize
+    if (total > MAX_VALUES)
+      throw volume.wrong(
+        inode.offset,
+        `e_value_size of inode ${inode.ino}`,
+        `at most ${MAX_VALUES} bytes in all`,
+        total,
+      )
     const value = stored.value ? new Uint8Array(stored.value) : await largeValue(volume, inode, stored)
     const acl = stored.index === INDEX.aclAccess || stored.index === INDEX.aclDefault
     const wrongAcl = (at: number, field: string, expected: string, got: number) =>
