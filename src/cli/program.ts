@@ -1,50 +1,7 @@
-import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { Command } from '@commander-js/extra-typings'
+import { fileVerbs } from './program-files.js'
+import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
-
-const TARGET = 'directory where the stick is mounted; inside a running live system it may be left out'
-
-const argument =
-  <T>(parse: (text: string) => T) =>
-  (text: string): T => {
-    try {
-      return parse(text)
-    } catch (error) {
-      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
-    }
-  }
-const oneOf =
-  <T extends string>(...allowed: T[]) =>
-  (text: string): T => {
-    const found = allowed.find(word => word === text)
-    if (!found) throw new InvalidArgumentError(`choose one of ${allowed.join(', ')}.`)
-    return found
-  }
-
-const verb = (name: string, summary: string, examples: readonly string[]) =>
-  new Command(name)
-    .summary(summary)
-    .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
-    .argument('[target]', TARGET)
-    .option('--image <dir>', 'live directory, where a stick holds several images')
-    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
-    .option('--base <file>', 'in the place of TARGET: a bare base image, squashed or not')
-    .option('--json', 'print one JSON document and nothing else')
-    .addHelpText('after', `\nExamples:\n${examples.map(line => `  $ ${line}`).join('\n')}\n`)
-
-interface Where {
-  readonly image?: string | undefined
-  readonly overlay?: string | undefined
-  readonly base?: string | undefined
-  readonly baseOnly?: boolean | undefined
-}
-
-const where = (target: string | undefined, { image, overlay, base, baseOnly }: Where) => ({
-  target,
-  image,
-  overlay,
-  base,
-  baseOnly,
-})
 
 const statusVerb = (done: (code: number) => void) =>
   verb('status', 'show what the overlay holds, what is left of it, and what lies under it', [
@@ -60,12 +17,17 @@ const statusVerb = (done: (code: number) => void) =>
     })
 
 const refreshVerb = (done: (code: number) => void) =>
-  verb('refresh', 'merge the overlay into a new base image and empty it; only what changed is compressed anew', [
-    'liveos refresh /run/media/me/LIVE --dry-run',
-    'liveos refresh /run/media/me/LIVE',
-    'liveos refresh /run/media/me/LIVE --stage /var/tmp   # no room for both images',
-    'liveos refresh /run/media/me/LIVE --comp zstd --block-size 1M',
-  ])
+  verb(
+    'refresh',
+    'merge the overlay into a new base image and empty it; only what changed is compressed anew',
+    [
+      'liveos refresh /run/media/me/LIVE --dry-run',
+      'liveos refresh /run/media/me/LIVE',
+      'liveos refresh /run/media/me/LIVE --stage /var/tmp   # no room for both images',
+      'liveos refresh /run/media/me/LIVE --comp zstd --block-size 1M',
+    ],
+    MOUNTED,
+  )
     .option('--dry-run', 'show the plan and change nothing')
     .option('--yes', 'do not ask')
     .option('--keep-old', 'keep the old base beside the new one')
@@ -101,10 +63,12 @@ const mergeVerb = (done: (code: number) => void) =>
     })
 
 const resetVerb = (done: (code: number) => void) =>
-  verb('reset', 'empty the overlay: everything changed since the base image was made is lost', [
-    'liveos reset /run/media/me/LIVE --dry-run',
-    'liveos reset /run/media/me/LIVE',
-  ])
+  verb(
+    'reset',
+    'empty the overlay: everything changed since the base image was made is lost',
+    ['liveos reset /run/media/me/LIVE --dry-run', 'liveos reset /run/media/me/LIVE'],
+    MOUNTED,
+  )
     .option('--dry-run', 'show the plan and change nothing')
     .option('--yes', 'do not ask')
     .action(async (target, options) => {
@@ -138,6 +102,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   program.addCommand(mergeVerb(done))
   program.addCommand(resetVerb(done))
   program.addCommand(verifyVerb(done))
+  for (const command of fileVerbs(done)) program.addCommand(command)
   program
     .command('completion')
     .summary('print a completion script for bash, zsh or fish')

@@ -1,0 +1,74 @@
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { parseNumber } from './words.js'
+
+/** What most verbs work on. */
+export const TARGET =
+  'mounted stick, disk, partition, image, ISO or http(s) address of one; inside a running live system it may be left out'
+/** The verbs that change a stick. */
+export const MOUNTED = 'directory where the stick is mounted; inside a running live system it may be left out'
+
+/** An option's value by a function that throws a sentence. */
+export const argument =
+  <T>(parse: (text: string) => T) =>
+  (text: string): T => {
+    try {
+      return parse(text)
+    } catch (error) {
+      throw new InvalidArgumentError(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+/** An option's value out of a few words. */
+export const oneOf =
+  <T extends string>(...allowed: T[]) =>
+  (text: string): T => {
+    const found = allowed.find(word => word === text)
+    if (!found) throw new InvalidArgumentError(`choose one of ${allowed.join(', ')}.`)
+    return found
+  }
+
+const bare = (name: string, summary: string, examples: readonly string[]) =>
+  new Command(name)
+    .summary(summary)
+    .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
+    .addHelpText('after', `\nExamples:\n${examples.map(line => `  $ ${line}`).join('\n')}\n`)
+
+/** A verb with a TARGET and the options that say what in it is meant. */
+export const verb = (name: string, summary: string, examples: readonly string[], target = TARGET) =>
+  bare(name, summary, examples)
+    .argument('[target]', target)
+    .option('--image <dir>', 'live directory, where a stick holds several images')
+    .option('--partition <n>', 'partition, where several hold a live system', argument(parseNumber))
+    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
+    .option('--base <file>', 'in the place of TARGET: a bare base image, squashed or not')
+    .option('--json', 'print one JSON document and nothing else')
+
+/** A verb on files of a TARGET; its arguments are still to be added. */
+export const fileVerb = (name: string, summary: string, examples: readonly string[]) =>
+  bare(name, summary, examples)
+    .option('--base-only', 'as the base image has it, without the overlay')
+    .option('--home', 'from the home image')
+    .option('--medium', "from the stick's own filesystem: boot files, images")
+    .option('--image <dir>', 'live directory, where a stick holds several images')
+    .option('--partition <n>', 'partition, where several hold a live system', argument(parseNumber))
+    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
+    .option('--base <file>', 'a bare base image, squashed or not; paths are then paths alone')
+
+/** Options that say what is meant. */
+export interface Where {
+  readonly image?: string | undefined
+  readonly partition?: number | undefined
+  readonly overlay?: string | undefined
+  readonly base?: string | undefined
+  readonly baseOnly?: boolean | undefined
+}
+
+/** A TargetInput of a target and its options. */
+export const where = (target: string | undefined, { image, partition, overlay, base, baseOnly }: Where) => ({
+  target,
+  image,
+  partition,
+  overlay,
+  base,
+  baseOnly,
+})
