@@ -170,6 +170,35 @@ describe('broken bits', () => {
     expect(corrupt).toBeGreaterThan(350)
   }, 60_000)
 
+  test('each kind of checksum is compared', async () => {
+    const bytes = goldenCsum()
+    const fs = await open(bytes)
+    const placeOf = async (path: string, role: string): Promise<number> =>
+      (await fs.ownedRuns(await fs.lookup(path))).find(run => run.role === role)!.start
+    const metadata = await collect(fs.metadataRuns())
+    const start = (role: string): number => metadata.find(run => run.role === role)!.start
+    const value = (await collect(fs.sweepInodes())).find(inode => inode.flags & 0x200000)!
+    const places: readonly (readonly [string, number])[] = [
+      ['s_checksum', start('superblock') + 0x90],
+      ['bg_checksum', start('group descriptors') + 20],
+      // blocks and inodes that are free: a bit more changes nothing else
+      ['checksum of the block bitmap', start('block bitmap') + 50],
+      ['checksum of the inode bitmap', start('inode bitmap') + 11],
+      ['i_checksum', (await fs.lookup('/plain')).offset + 12],
+      ['et_checksum', (await placeOf('/alternate', 'map')) + 1000],
+      // the hash of the index's second entry
+      ['dt_checksum', (await placeOf('/hashed', 'data')) + 40],
+      ['det_checksum', (await placeOf('/hashed', 'data')) + 1024 + 1000],
+      ['h_checksum', (await placeOf('/plain', 'xattr')) + 12],
+      ['hash in i_atime', (await fs.ownedRuns(value))[0]!.start + 5],
+    ]
+    for (const [field, at] of places) {
+      const error = await shown(flipped(bytes, at * 8 + 1))
+      expect(error, field).toBeInstanceOf(LiveError)
+      expect(String((error as LiveError).data.field)).toContain(field)
+    }
+  })
+
   test('without checksums a flipped bit gives a view or a LiveError, soon', async () => {
     const bytes = goldenOld()
     const { below, seed } = random()
