@@ -1,0 +1,110 @@
+import { isLiveError, LiveError } from '../../error.js'
+import { freeRuns } from '../../fs/ext4/bitmap.js'
+import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
+import { ROOT_INODE } from '../../fs/ext4/listing.js'
+import { type MetadataRole, metadataRuns } from '../../fs/ext4/metadata.js'
+import { type OwnedRun, ownedRuns, sweepInodes } from '../../fs/ext4/sweep.js'
+import type { Volume } from '../../fs/ext4/volume.js'
+import type { FileKind } from '../../fs/filesystem.js'
+import type { Pieces, Role } from './pieces.js'
+
+/** What the sweep of a filesystem found out besides who owns which piece. */
+export interface Attributed {
+  /** of each inode that owns a piece and has a name: what it is */
+  readonly kinds: ReadonlyMap<number, FileKind | undefined>
+  /** numbers of all directories, whether they own a piece or not */
+  readonly directories: readonly number[]
+  /** what could not be read; pieces that it would have told of are `unknown` */
+  readonly errors: readonly LiveError[]
+  /** inodes passed over because they are broken */
+  readonly brokenInodes: number
+}
+
+const ROLE_OF: Readonly<Record<MetadataRole, Role>> = {
+  boot: 'superblocks',
+  superblock: 'superblocks',
+  'group descriptors': 'superblocks',
+  'reserved gdt': 'superblocks',
+  mmp: 'superblocks',
+  'block bitmap': 'bitmaps',
+  'inode bitmap': 'bitmaps',
+  'inode table': 'inode tables',
+  journal: 'journal',
+  'orphan file': 'quota',
+  quota: 'quota',
+}
+
+const roleOf = ({ kind, linkCount, flags }: Ext4Inode, { role }: OwnedRun): Role => {
+  if (flags & INODE_FLAG.eaInode) return 'xattrs'
+  if (linkCount === 0) return 'deleted'
+  if (role === 'map') return 'maps'
+  if (role === 'xattr') return 'xattrs'
+  return kind === 'directory' ? 'directories' : 'files'
+}
+
+/** Errors that tell of damage; anything else ends the work. */
+const damage = (error: unknown): LiveError => {
+  if (isLiveError(error) && error.code !== 'CANCELLED') return error
+  throw error
+}
+
+/**
+ * Gives each piece to what owns it in a filesystem: metadata first, then inodes in the order of the disk, then what is free.
+ * Damage takes away what it hides and no more.
+ *
+ * @throws CANCELLED
+ */
+export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSignal): Promise<Attributed> => {
+  const { superblock: sb } = volume
+  const end = sb.blockCount * sb.blockSize
+  const errors: LiveError[] = []
+  const kinds = new Map<number, FileKind | undefined>()
+  const directories: number[] = []
+  let brokenInodes = 0
+  const broken = (error: LiveError): void => {
+    if (brokenInodes++ === 0) errors.push(error)
+  }
+  const trying = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work()
+    } catch (error) {
+      errors.push(damage(error))
+    }
+  }
+
+  if (pieces.count > 0) pieces.claim(end, Number.POSITIVE_INFINITY, 'outside')
+  await trying(async () => {
+    for await (const { start, length, role } of metadataRuns(volume)) pieces.claim(start, length, ROLE_OF[role])
+  })
+  const own = new Set([
+    sb.journalInode,
+    sb.orphanFileInode,
+    sb.userQuotaInode,
+    sb.groupQuotaInode,
+    sb.projectQuotaInode,
+  ])
+  await trying(async () => {
+    for await (const inode of sweepInodes(volume, { onCorrupt: broken })) {
+      if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
+      const { ino, kind, linkCount, flags } = inode
+      // The first inodes are the filesystem's own, and so are files that the superblock names: metadataRuns told of them.
+      if ((ino < sb.firstInode && ino !== ROOT_INODE) || own.has(ino)) continue
+      const named = linkCount > 0 && (flags & INODE_FLAG.eaInode) === 0
+      if (kind === 'directory' && named) directories.push(ino)
+      let runs: readonly OwnedRun[] = []
+      try {
+        runs = await ownedRuns(volume, inode)
+      } catch (error) {
+        broken(damage(error))
+      }
+      for (const run of runs) {
+        const claimed = pieces.claim(run.start, run.length, roleOf(inode, run), named ? ino : 0)
+        if (claimed > 0 && named) kinds.set(ino, kind)
+      }
+    }
+  })
+  await trying(async () => {
+    for await (const { start, length } of freeRuns(volume)) pieces.claim(start, length, 'freed')
+  })
+  return { kinds, directories, errors, brokenInodes }
+}
