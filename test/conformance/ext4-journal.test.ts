@@ -82,6 +82,7 @@ const KINDS: Readonly<Record<string, JournalKind>> = {
   'checksum v3': { checksum: 'v3' },
   'checksum v3, 64 bit': { checksum: 'v3', has64bit: true },
   'a UUID after every tag': { allUuids: true, checksum: 'v3' },
+  'full descriptors without the mark of the last tag': { checksum: 'v2', has64bit: true, noLastFlags: true },
   'a superblock of version 1': { version: 1 },
   'an error noted by the kernel': { errno: -5, checksum: 'v3' },
   'fast commits without any': { fastBlocks: 64, checksum: 'v3' },

@@ -10,6 +10,8 @@ export interface JournalKind {
   readonly asyncCommit?: boolean
   /** a UUID after every tag, where the kernel writes one after the first of a block */
   readonly allUuids?: boolean
+  /** a descriptor that is full does without the flag of the last tag */
+  readonly noLastFlags?: boolean
   /** blocks for fast commits at the end; undefined without that feature */
   readonly fastBlocks?: number
   readonly errno?: number
@@ -57,7 +59,14 @@ export const journalWriter = (
   kind: JournalKind = {},
 ) => {
   const { blockSize } = file
-  const { version = 2, checksum = 'none', has64bit = false, asyncCommit = false, allUuids = false } = kind
+  const {
+    version = 2,
+    checksum = 'none',
+    has64bit = false,
+    asyncCommit = false,
+    allUuids = false,
+    noLastFlags = false,
+  } = kind
   const { fastBlocks, errno = 0, first = 1, maxlen = file.size / blockSize } = kind
   const tails = checksum === 'v2' || checksum === 'v3'
   const end = maxlen - (fastBlocks === undefined ? 0 : fastBlocks || 256)
@@ -138,7 +147,7 @@ export const journalWriter = (
       copies.push(copy)
       count++
       const more = count < blocks.length && here + 2 * tagSize + (withUuid ? 16 : 0) + (allUuids ? 16 : 0) <= room
-      const flags = (escaped ? 1 : 0) | (withUuid ? 0 : 2) | (more ? 0 : 8)
+      const flags = (escaped ? 1 : 0) | (withUuid ? 0 : 2) | (more || (noLastFlags && count < blocks.length) ? 0 : 8)
       const word = Buffer.alloc(4)
       word.writeUInt32BE(tid >>> 0)
       const sum = crc32c(crc32c(seed, word), copy)

@@ -105,13 +105,27 @@ describe('what replay makes of a log', () => {
 
   it('a grown filesystem: the superblock in the log says so', async () => {
     const { image, writer } = written([])
-    image.writeUInt32LE(free + 10, 1024 + 4)
+    image.writeUInt32LE(free + 50, 1024 + 4)
     const grown = Buffer.from(image.subarray(1024, 2048))
     grown.writeUInt32LE(blockCount, 4)
     writer.transaction({ blocks: [put(50, 1)] })
     expect((await failure(opened(image), 'CORRUPT')).message).toContain('t_blocknr')
     writer.transaction({ blocks: [{ block: 1, content: grown }] })
     expect(await shows(image, 50)).toBe(1)
+    grown.writeUInt32LE(blockCount + 10, 4)
+    writer.transaction({
+      blocks: [
+        { block: 1, content: grown },
+        { block: blockCount, content: filled(1) },
+      ],
+    })
+    expect((await failure(opened(image), 'CORRUPT')).message).toContain(`less than ${blockCount}`)
+  })
+
+  it('a superblock of version 1 has no features, whatever stands in their place', async () => {
+    const { image, writer } = written([{ blocks: [put(0, 1)] }], { version: 1 })
+    writer.block(0).fill(0xff, 36, 48)
+    expect(await shows(image, 0)).toBe(1)
   })
 
   it('replayState: facts, or the error as a value', async () => {
