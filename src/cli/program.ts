@@ -76,6 +76,22 @@ const resetVerb = (done: (code: number) => void) =>
       done(await reset(where(target, options), options))
     })
 
+const inspectVerb = (done: (code: number) => void) =>
+  verb(
+    'inspect',
+    'show all that is nested in a stick, disk, image or ISO: filesystems, systems, overlay, boot entries',
+    [
+      'liveos inspect /dev/sdb',
+      'liveos inspect fedora.iso --depth 2',
+      'liveos inspect https://example.org/live.iso --json',
+    ],
+  )
+    .option('--depth <n>', 'levels to look into', argument(parseNumber))
+    .action(async (target, options) => {
+      const { inspect } = await import('./inspect.js')
+      done(await inspect({ ...where(target, options), depth: options.depth }, options))
+    })
+
 const verifyVerb = (done: (code: number) => void) =>
   verb('verify', 'read every block of the base image and check it', [
     'liveos verify /run/media/me/LIVE',
@@ -98,6 +114,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
       '\nExit codes: 0 done and healthy · 1 done, something needs attention · 2 wrong request · 3 bad image · 4 refused · 5 no space or I/O error · 130 stopped\n',
     )
   program.addCommand(statusVerb(done))
+  program.addCommand(inspectVerb(done))
   program.addCommand(refreshVerb(done))
   program.addCommand(mergeVerb(done))
   program.addCommand(resetVerb(done))

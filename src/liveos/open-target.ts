@@ -65,7 +65,8 @@ export const candidatesOn = async (source: Source): Promise<readonly Candidate[]
   return candidates
 }
 
-const mediumOfVolume = ({ name, fs, type }: Volume): Medium => ({
+/** A volume as the medium of a target. */
+export const mediumOfVolume = ({ name, fs, type }: Volume): Medium => ({
   mountPoint: name,
   type: fs?.type ?? type ?? 'unknown',
   source: undefined,

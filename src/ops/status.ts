@@ -144,7 +144,7 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
   }
 }
 
-const opened = async (file: TargetFile, open: OpenedFile[]): Promise<OpenedFile> => {
+const opened = async (file: TargetFile, open: Device[]): Promise<OpenedFile> => {
   const device = await file.folder.open(file.name)
   open.push(device)
   return device
@@ -190,11 +190,12 @@ const baseStatus = async (target: Target, findings: Finding[], open: OpenedFile[
   }
 }
 
-const overlayStatus = async (
+/** Looks at the overlay of a target; what is wrong with it goes to `findings`, what was opened to `open`. */
+export const overlayStatus = async (
   target: Target,
   originSize: number | undefined,
   findings: Finding[],
-  open: OpenedFile[],
+  open: Device[],
   input: StatusInput,
 ): Promise<OverlayStatus> => {
   if (target.overlayDirectory) {
