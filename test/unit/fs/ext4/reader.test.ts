@@ -157,7 +157,7 @@ describe('broken bits', () => {
     const before = await shown(bytes)
     const places = await metadataBytes(bytes)
     let corrupt = 0
-    for (let round = 0; round < 700; round++) {
+    for (let round = 0; round < 500; round++) {
       const bit = places[below(places.length)]! * 8 + below(8)
       const after = await shown(flipped(bytes, bit))
       const words = `seed ${seed}, bit ${bit & 7} of byte ${bit >>> 3}`
@@ -167,7 +167,7 @@ describe('broken bits', () => {
         expect(['CORRUPT', 'UNSUPPORTED'], `${words}: ${after.message}`).toContain(after.code)
       } else if (after !== before) expect.fail(`${words}: another view`)
     }
-    expect(corrupt).toBeGreaterThan(350)
+    expect(corrupt).toBeGreaterThan(250)
   }, 60_000)
 
   test('each kind of checksum is compared', async () => {
@@ -203,13 +203,13 @@ describe('broken bits', () => {
     const bytes = goldenOld()
     const { below, seed } = random()
     const places = await metadataBytes(bytes)
-    for (let round = 0; round < 500; round++) {
+    for (let round = 0; round < 300; round++) {
       const bit = places[below(places.length)]! * 8 + below(8)
       const started = Date.now()
       await shown(flipped(bytes, bit)).catch(error => {
         throw new Error(`seed ${seed}, bit ${bit & 7} of byte ${bit >>> 3}`, { cause: error })
       })
-      expect(Date.now() - started, `seed ${seed}, bit ${bit}`).toBeLessThan(3000)
+      expect(Date.now() - started, `seed ${seed}, bit ${bit}`).toBeLessThan(10_000)
     }
   }, 60_000)
 

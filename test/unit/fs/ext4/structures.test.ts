@@ -236,7 +236,7 @@ describe('directories that lie', () => {
     await failure((await open(twice)).list('/'), 'CORRUPT')
     const other = goldenOld()
     const fs = await open(other)
-    const [{ start }] = (await fs.ownedRuns(await fs.lookup('/dir'))) as [{ start: number }]
+    const { start } = (await fs.ownedRuns(await fs.lookup('/dir')))[0]!
     u32(other, start, 13)
     await failure((await open(other)).list('/dir'), 'CORRUPT')
   })
