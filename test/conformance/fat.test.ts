@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { copyFile, mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
 import { memory } from '../../src/block/memory.js'
@@ -148,7 +148,7 @@ describe.each(SHAPES)('FAT$variant of mkfs.vfat $options', shape => {
 
     it('read-only, hidden and system files', async () => {
       const file = await path('attributes')
-      await copyFile(image, file)
+      await runFat(['cp', '--sparse=always', image, file])
       await runFat(['mattrib', '+r', '+h', '+s', '-i', file, '::/readme.txt'])
       await runFat(['mattrib', '+r', '-i', file, '::/many'], true)
       await withFat(file, async fat => {
@@ -159,8 +159,9 @@ describe.each(SHAPES)('FAT$variant of mkfs.vfat $options', shape => {
       })
     })
 
-    it('damage that fsck.vfat sees is seen, and bits that flip give a value or a LiveError', async () => {
-      if (shape.size > 64 << 20) return
+    // The bytes of a large volume are too many to copy at each turn.
+    if (shape.size > 64 << 20) return
+    it('bits that flip give a value or a LiveError', async () => {
       const bytes = new Uint8Array(await readFile(image))
       const { boot, position, chain } = await withFat(image, async fat => ({
         boot: fat.volume.boot,
@@ -179,7 +180,7 @@ describe.each(SHAPES)('FAT$variant of mkfs.vfat $options', shape => {
         { at: boot.dataStart, length: 4096 },
       ]
       let walked = 0
-      for (let turn = 0; turn < 24; turn++) {
+      for (let turn = 0; turn < 12; turn++) {
         const changed = bytes.slice()
         for (let flips = 1 + numbers.below(6); flips > 0; flips--) {
           const region = regions[numbers.below(regions.length)]!
@@ -202,7 +203,7 @@ describe.each(SHAPES)('FAT$variant of mkfs.vfat $options', shape => {
           if (!isLiveError(error)) throw new Error(name, { cause: error })
         }
       }
-      expect(walked).toBeGreaterThan(100)
+      expect(walked).toBeGreaterThan(50)
     })
   })
 })
@@ -284,9 +285,9 @@ for disk in $DISKS; do
   echo emoji >"mnt/🐧 directory/🎉🎊.txt"
   echo long >"mnt/$(printf 'ä%.0s' $(seq 240)).longest"
   for name in a.txt B.TXT c.TXT D.txt e F 'g h' 'i.j.k' 'é.txt' ÄÖ.TXT '+,;=[]' '.dot' 'dot.' ; do echo "$name" >"mnt/lower/$name"; done
-  for i in $(seq 1500); do echo $i >"mnt/many/entry with a long name number $i"; done
+  for i in $(seq 600); do echo $i >"mnt/many/entry with a long name number $i"; done
   rm mnt/many/*[147]
-  for i in $(seq 40); do head -c 7000 /dev/urandom >>mnt/one; head -c 9000 /dev/urandom >>mnt/two; done
+  for i in $(seq 15); do head -c 7000 /dev/urandom >>mnt/one; head -c 9000 /dev/urandom >>mnt/two; done
   chmod a-w mnt/one
   touch -d '2001-02-03 04:05:06' mnt/two
   touch -d '2099-12-31 23:59:58' mnt/lower
@@ -308,10 +309,10 @@ needKernel('mkfs.vfat', 'fsck.vfat').describe('volumes that the Linux kernel wro
     for (const [n, shape] of shapes.entries()) await makeVolume(images[n]!, shape)
     const scratch = await path('kernel-scratch')
     await mkdir(scratch)
-    const run = await runInKernel({ script: SCRIPT, scratch, disks: images })
+    const run = await runInKernel({ script: SCRIPT, scratch, disks: images, seconds: 280 })
     expect(run.rc, run.log).toBe(0)
     outDir = run.outDir
-  }, 120_000)
+  }, 300_000)
 
   it.each([1, 2, 3])('every name, mode, size, time, link count and content of volume %i', async n => {
     const found = (await readFile(`${outDir}/find${n}`, 'utf8')).split('\0').filter(line => line !== '')

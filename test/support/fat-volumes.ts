@@ -26,13 +26,14 @@ export interface Shape {
   readonly options?: readonly string[]
 }
 
+/** Volumes of few megabytes, but that mtools takes FAT32 with fewer than 65,525 clusters for FAT16. */
 export const SHAPES: readonly Shape[] = [
   { variant: 12, size: 4 << 20, options: ['-s', '2'] },
   { variant: 12, size: 1440 << 10 },
-  { variant: 16, size: 24 << 20, options: ['-s', '4'] },
+  { variant: 16, size: 10 << 20, options: ['-s', '4'] },
   { variant: 16, size: 24 << 20, options: ['-s', '1', '-S', '4096', '-r', '1024'] },
-  { variant: 32, size: 40 << 20, options: ['-s', '1'] },
-  { variant: 32, size: 300 << 20, options: ['-s', '1', '-S', '4096'] },
+  { variant: 32, size: 36 << 20, options: ['-s', '1'] },
+  { variant: 32, size: 280 << 20, options: ['-s', '1', '-S', '4096'] },
 ]
 
 /** An empty volume with the label `Test VOL` in capitals and the id 1A2B-3C4D. */

@@ -1,12 +1,15 @@
-import { type ErrorData, isLiveError, type LiveError } from '../../error.js'
+import { type ErrorData, isLiveError, LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { printableName } from '../name.js'
+import type { ClusterRun } from './chain.js'
 import { type FatEntry, isDirectory } from './directory.js'
 import { BOOT_SECTOR_SIZE, END_OF_CHAIN, FIRST_CLUSTER, parseFreeCount } from './layout.js'
 import type { Fat } from './reader.js'
 
 /** findings told at most; of a volume with more the rest is only counted */
 const MOST_FINDINGS = 1000
+/** characters of a path that is still followed; Linux opens none so long */
+const LONGEST_PATH = 16_384
 /** bytes of two tables compared at a time */
 const PIECE = 65_536
 
@@ -26,7 +29,13 @@ async function* metNames(fat: Fat, broken: (path: string, error: LiveError) => v
     if (entry && !isDirectory(entry)) continue
     const directory = await damaged(fat.directory(entry))
     if (isLiveError(directory)) broken(path === '' ? '/' : path, directory)
-    else for (const child of directory.entries) ahead.push({ path: `${path}/${child.name}`, entry: child })
+    else
+      for (const child of directory.entries) {
+        const below = `${path}/${child.name}`
+        if (below.length <= LONGEST_PATH) ahead.push({ path: below, entry: child })
+        else
+          broken(path, new LiveError('OUT_OF_RANGE', `what it holds has paths of more than ${LONGEST_PATH} characters`))
+      }
   }
 }
 
@@ -72,45 +81,67 @@ const tellRest = (findings: Finding[], where: string, more: number): void => {
 
 type Tell = (code: string, severity: Finding['severity'], message: string, rest?: Partial<Finding>) => void
 
+interface Bitmap {
+  has(cluster: number): boolean
+  add(cluster: number): void
+}
+
 /** A bit for each cluster of a volume. */
-const bitmap = (clusterCount: number) => {
+const bitmap = (clusterCount: number): Bitmap => {
   const bits = new Uint8Array(Math.ceil((clusterCount + FIRST_CLUSTER) / 8))
   return {
-    has: (cluster: number): boolean => (bits[cluster >>> 3]! & (1 << (cluster & 7))) !== 0,
-    add: (cluster: number): void => {
+    has: cluster => (bits[cluster >>> 3]! & (1 << (cluster & 7))) !== 0,
+    add: cluster => {
       bits[cluster >>> 3]! |= 1 << (cluster & 7)
     },
   }
 }
 
+/**
+ * The runs of a name's chain up to the first cluster that is `used` already, which is told: from there on the chain is another
+ * name's. Marks what it gives, at its end: a loop in itself is told by the chain. So all chains together cost the volume's size.
+ */
+async function* freshRuns(
+  fat: Fat,
+  entry: FatEntry | undefined,
+  used: Bitmap,
+  shares: (cluster: number) => void = () => {},
+): AsyncGenerator<ClusterRun, void> {
+  const own: ClusterRun[] = []
+  try {
+    for await (const run of fat.follow(entry)) {
+      let count = 0
+      while (count < run.count && !used.has(run.first + count)) count++
+      const fresh = { first: run.first, count }
+      own.push(fresh)
+      yield fresh
+      if (count < run.count) {
+        shares(run.first + count)
+        return
+      }
+    }
+  } finally {
+    for (const { first, count } of own) for (let n = first; n < first + count; n++) used.add(n)
+  }
+}
+
 /** Follows all chains. @returns the clusters that names have */
-const checkChains = async (fat: Fat, tell: Tell): Promise<ReturnType<typeof bitmap>> => {
-  const { boot } = fat.volume
-  const used = bitmap(boot.clusterCount)
-  /** a cluster that a name shares with one before it */
+const checkChains = async (fat: Fat, tell: Tell): Promise<Bitmap> => {
+  const used = bitmap(fat.volume.boot.clusterCount)
+  /** clusters that a name shares with one before it */
   const shared = new Map<number, string>()
   const broken = (path: string, error: LiveError): void =>
     tell('FAT_DIRECTORY_DAMAGED', 'error', `${printableName(path)}: ${error.message}`, stated(error.data))
   for await (const { path, entry } of metNames(fat, broken)) {
-    // Its own loop is told by its chain, not as shared with itself.
-    let told = false
-    const mark = async (): Promise<void> => {
-      const own: number[][] = []
-      try {
-        for await (const { first, count } of fat.follow(entry)) {
-          own.push([first, first + count])
-          for (let cluster = first; cluster < first + count && !told; cluster++)
-            if (used.has(cluster)) {
-              told = true
-              if (shared.size < MOST_FINDINGS) shared.set(cluster, path)
-              else tell('FAT_CROSS_LINKED', 'error', `${printableName(path)} shares cluster ${cluster}`)
-            }
-        }
-      } finally {
-        for (const [first, end] of own) for (let cluster = first!; cluster < end!; cluster++) used.add(cluster)
-      }
+    const shares = (cluster: number): void => {
+      if (!shared.has(cluster) && shared.size < MOST_FINDINGS) shared.set(cluster, path)
+      else tell('FAT_CROSS_LINKED', 'error', `${printableName(path)} shares cluster ${cluster}`, { found: cluster })
     }
-    const fault = await damaged(mark())
+    const fault = await damaged(
+      (async () => {
+        for await (const _ of freshRuns(fat, entry, used, shares));
+      })(),
+    )
     // What is wrong with a directory's chain is told where it is read.
     if (isLiveError(fault) && entry && !isDirectory(entry))
       tell('FAT_CHAIN_DAMAGED', 'error', `${printableName(path)}: ${fault.message}`, stated(fault.data))
@@ -131,28 +162,30 @@ const checkNames = async (fat: Fat, path: string, entry: FatEntry | undefined, t
 }
 
 /** Walks a second time to name the first owner of each shared cluster. */
-const tellOwners = async (fat: Fat, shared: Map<number, string>, tell: Tell): Promise<void> => {
-  const clusters = [...shared.keys()].sort((a, b) => a - b)
-  const open = new Set(clusters)
+const tellOwners = async (fat: Fat, shared: ReadonlyMap<number, string>, tell: Tell): Promise<void> => {
+  const open = new Set(shared.keys())
+  const used = bitmap(fat.volume.boot.clusterCount)
   for await (const { path, entry } of metNames(fat, () => {})) {
     if (open.size === 0) return
     const look = async (): Promise<void> => {
-      for await (const { first, count } of fat.follow(entry))
-        for (const cluster of clusters)
-          if (cluster >= first && cluster < first + count && open.delete(cluster))
+      for await (const { first, count } of freshRuns(fat, entry, used))
+        for (const cluster of open)
+          if (cluster >= first && cluster < first + count) {
+            open.delete(cluster)
             tell(
               'FAT_CROSS_LINKED',
               'error',
               `${printableName(shared.get(cluster)!)} and ${printableName(path || '/')} share cluster ${cluster}`,
               { found: cluster, remedy: 'copy both elsewhere before fsck.vfat cuts one of them' },
             )
+          }
     }
     await damaged(look())
   }
 }
 
 /** Clusters that the table has in use and no name has, and the count of free ones that FAT32 keeps. */
-const checkTable = async (fat: Fat, used: ReturnType<typeof bitmap>, tell: Tell): Promise<void> => {
+const checkTable = async (fat: Fat, used: Bitmap, tell: Tell): Promise<void> => {
   const { boot, table, device } = fat.volume
   const bad = END_OF_CHAIN[boot.variant] - 1
   let lost = 0

@@ -1,7 +1,7 @@
 import { linear } from '../../block/linear.js'
 import { corrupt, LiveError } from '../../error.js'
 import { splitPath } from '../filesystem.js'
-import { type Chain, clusterStart, readChain, segmentsOf, type Volume } from './chain.js'
+import { type Chain, type ClusterRun, clusterStart, readChain, segmentsOf, type Volume } from './chain.js'
 import { type Directory, type FatEntry, isDirectory, parseDirectory } from './directory.js'
 
 /** bytes of a directory at most. @see linux fs/fat/fat.h, FAT_MAX_DIR_SIZE */
@@ -85,7 +85,12 @@ export const rootChain = ({ boot }: Volume): Chain | undefined =>
       }
     : undefined
 
-const readDirectory = async (volume: Volume, entry: FatEntry | undefined, cluster: number): Promise<OpenDirectory> => {
+const readDirectory = async (
+  volume: Volume,
+  entry: FatEntry | undefined,
+  cluster: number,
+  claim: (clusters: readonly ClusterRun[]) => void,
+): Promise<OpenDirectory> => {
   const { device, boot } = volume
   const { variant, rootStart, rootSize, clusterSize } = boot
   const parsed = (bytes: Uint8Array, place: (offset: number) => number): OpenDirectory => {
@@ -103,6 +108,7 @@ const readDirectory = async (volume: Volume, entry: FatEntry | undefined, cluste
   const chain = entry ? chainOf(volume, entry, `directory ${JSON.stringify(entry.name)}`) : rootChain(volume)
   if (!chain) return parsed(await device.read(rootStart, rootSize), offset => rootStart + offset)
   const runs = await readChain(volume, chain)
+  claim(runs)
   const size = runs.reduce((sum, { count }) => sum + count * clusterSize, 0)
   const bytes = await linear(segmentsOf(volume, runs, size), chain.owner).read(0, size)
   return parsed(bytes, offset => {
@@ -121,8 +127,25 @@ export const openTree = (volume: Volume): Tree => {
   const rootCluster = boot.variant === 32 ? boot.BPB_RootClus : FIXED_ROOT
   const kept = new Map<number, Promise<OpenDirectory>>()
   const counts = new Map<number, number>()
-  /** directories entered, by first cluster, and who named them: each has one name, so that every walk ends */
+  /**
+   * Clusters of the directories entered, and the name by which each was. None has two, so that every walk ends, and before it
+   * has listed more than the volume holds.
+   */
   const namedBy = new Map<number, string>([[rootCluster, 'root']])
+  const nameOf = (entry: FatEntry | undefined): string => (entry ? `${entry.parentCluster}:${entry.position}` : 'root')
+  const claim = (entry: FatEntry | undefined, cluster: number): void => {
+    const name = nameOf(entry)
+    const other = namedBy.get(cluster)
+    if (other !== undefined && other !== name)
+      throw corrupt({
+        device: device.name,
+        offset: entry ? entry.position + 26 : 44,
+        field: entry ? `clusters of directory ${JSON.stringify(entry.name)}` : 'clusters of the root directory',
+        expected: 'a directory with one name',
+        found: `${cluster}, which is in another directory too, or in one that holds this`,
+      })
+    namedBy.set(cluster, name)
+  }
 
   const evict = (): void => {
     let total = 0
@@ -145,7 +168,9 @@ export const openTree = (volume: Volume): Tree => {
       }
       return known
     }
-    const reading = readDirectory(volume, entry, cluster)
+    const reading = readDirectory(volume, entry, cluster, runs => {
+      for (const { first, count } of runs) for (let n = first; n < first + count; n++) claim(entry, n)
+    })
     kept.set(cluster, reading)
     reading.then(
       ({ entries }) => {
@@ -158,19 +183,7 @@ export const openTree = (volume: Volume): Tree => {
     return reading
   }
   const enter = async (entry: FatEntry | undefined): Promise<OpenDirectory> => {
-    if (entry) {
-      const name = `${entry.parentCluster}:${entry.position}`
-      const other = namedBy.get(entry.firstCluster)
-      if (other !== undefined && other !== name)
-        throw corrupt({
-          device: device.name,
-          offset: entry.position + 26,
-          field: `first cluster of directory ${JSON.stringify(entry.name)}`,
-          expected: 'a directory with one name',
-          found: `${entry.firstCluster}, which has another name or holds this one`,
-        })
-      namedBy.set(entry.firstCluster, name)
-    }
+    if (entry) claim(entry, entry.firstCluster)
     return read(entry)
   }
   const notFound = (path: string) =>
