@@ -105,21 +105,22 @@ const cString = (bytes: Uint8Array): string => {
   return text.replace(CONTROL, ' ').trim()
 }
 
+/** What a search is given last, so that a banner at the very end has an end. */
+const FLUSH = new Uint8Array(MAX_TEXT)
+
 /** Looks for the banner in chunks that come one after another. */
 const bannerSearch = (): ((chunk: Uint8Array) => string | undefined) => {
   let kept = Buffer.alloc(0)
   return chunk => {
     const text = Buffer.concat([kept, chunk])
     for (let at = text.indexOf(BANNER); at >= 0; at = text.indexOf(BANNER, at + 1)) {
-      const from = at + BANNER.length
-      if (from + MAX_TEXT > text.length && text.length - at < BANNER.length + MAX_TEXT) {
+      const rest = text.subarray(at + BANNER.length, at + BANNER.length + MAX_TEXT)
+      if (rest.length < MAX_TEXT && !rest.includes(0)) {
         // Its end may be in the next chunk.
         kept = Buffer.from(text.subarray(at))
-        const early = cString(kept.subarray(BANNER.length))
-        return kept.indexOf(0) >= 0 && versionIn(early) !== undefined ? early : undefined
+        return undefined
       }
-      const found = cString(text.subarray(from, from + MAX_TEXT))
-      if (versionIn(found) !== undefined) return found
+      if (versionIn(ascii(rest.subarray(0, 32))) !== undefined) return cString(rest)
     }
     kept = Buffer.from(text.subarray(Math.max(0, text.length - BANNER.length)))
     return undefined
@@ -134,7 +135,7 @@ const searchPlain = async (device: Device, offset: number, length: number): Prom
     const found = search(await device.read(at, Math.min(CHUNK, end - at)))
     if (found !== undefined) return found
   }
-  return undefined
+  return search(FLUSH)
 }
 
 /** The banner in a gzip file that is a part of a device; undefined also where it is damaged or expands too far. */
@@ -169,7 +170,7 @@ const searchGzip = async (device: Device, offset: number, length: number): Promi
       gunzip.end()
       await ended
     }
-    return found
+    return found ?? search(FLUSH)
   } finally {
     gunzip.destroy()
   }
@@ -255,7 +256,7 @@ export const installedKernels = async (fs: FileSystem): Promise<InstalledKernel[
     }
   }
   for (const name of await namesIn('/boot')) {
-    const kernel = /^vmlinu[zx]-(.+?)(?:\.old)?$/.exec(name)?.[1]
+    const kernel = /^vmlinu[zx]-(.+)(?<!\.old)$/.exec(name)?.[1]
     const initramfs = /^(?:initramfs-(.+?)\.img|initrd\.img-(.+)|initrd-(.+?)(?:\.img)?)$/.exec(name)
     const version = initramfs?.[1] ?? initramfs?.[2] ?? initramfs?.[3]
     if (kernel !== undefined) of(kernel).kernel = `/boot/${name}`

@@ -29,6 +29,8 @@ export interface Release {
 
 /** Files about a release are read up to this size. */
 const MAX_SIZE = 1 << 20
+/** Characters of a line such as that of fedora-release that count. */
+const MAX_LINE = 256
 const TABLE = ['/etc/os-release', '/usr/lib/os-release']
 const LINES = ['/etc/fedora-release', '/etc/system-release', '/etc/redhat-release', '/etc/generic-release']
 
@@ -143,7 +145,11 @@ export const readRelease = async (fs: FileSystem): Promise<Release | undefined> 
   const debian = await firstOf(['/etc/debian_version'])
   const tree = await firstOf(['/.treeinfo', '/treeinfo'])
   const disc = await firstOf(['/.discinfo'])
-  const told = line ? fromReleaseLine(line.text.trim().split('\n')[0]!) : debian ? fromDebian(debian.text) : {}
+  const told = line
+    ? fromReleaseLine(line.text.trim().split('\n')[0]!.slice(0, MAX_LINE))
+    : debian
+      ? fromDebian(debian.text)
+      : {}
   const media = { ...(disc ? fromDisc(disc.text) : {}), ...(tree ? fromTree(tree.text) : {}) }
   const source = [table, line, debian, tree, disc].find(found => found !== undefined)
   if (!source && findings.length === 0) return undefined

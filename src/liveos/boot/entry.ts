@@ -49,6 +49,9 @@ export const finishEntry = async (reader: BootReader, draft: EntryDraft): Promis
     }
     return found
   }
+  // One after another: a configuration may name a great many.
+  const found: BootFile[] = []
+  for (const path of initrds) found.push(await file(path, 'BOOT_INITRD_MISSING', 'initrd'))
   const isModule = kernel !== undefined && /\.c32$/i.test(kernel)
   return {
     ...rest,
@@ -58,7 +61,7 @@ export const finishEntry = async (reader: BootReader, draft: EntryDraft): Promis
     ...(kernel === undefined
       ? {}
       : { kernel: isModule ? await reader.file(kernel) : await file(kernel, 'BOOT_KERNEL_MISSING', 'kernel') }),
-    initrds: await Promise.all(initrds.map(path => file(path, 'BOOT_INITRD_MISSING', 'initrd'))),
+    initrds: found,
     ...(target === undefined ? {} : { target: await reader.file(target) }),
   }
 }

@@ -54,6 +54,7 @@ const isLegacyGrub = (text: string): boolean =>
  * in the directories of a stick with several images.
  *
  * @returns by path; findings of the search itself stand with the first one
+ * @throws CORRUPT, IO  the root can't be listed; anything else is a finding
  */
 export const findBootConfigs = async (fs: FileSystem): Promise<BootConfig[]> => {
   const { found, directories, findings } = await search(fs)
@@ -119,7 +120,7 @@ const search = async (
     try {
       entries = await fs.list(path)
     } catch (error) {
-      if (!isLiveError(error)) throw error
+      if (!isLiveError(error) || path === '/') throw error
       const message = `${path} can't be listed: ${error.message}`
       findings.push({ code: 'BOOT_UNREADABLE', severity: 'error', where: path, message })
       continue

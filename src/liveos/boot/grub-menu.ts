@@ -228,8 +228,11 @@ export const readGrubMenu = async (reader: BootReader, path: string): Promise<Gr
         await loadEnvironment(rest)
         return undefined
       case 'blscfg':
-        if (!place.entry)
-          drafts.push(...(await blsDrafts(reader, blsDirectories(rest), environmentOf, place.conditional)))
+        if (place.entry) return undefined
+        // A whole directory is read each time.
+        steps += MAX_STEPS / 10
+        drafts.push(...(await blsDrafts(reader, blsDirectories(rest), environmentOf, place.conditional)))
+        if (drafts.length > MAX_ENTRIES) throw new GrubLimit(`there are more than ${MAX_ENTRIES} entries`)
         return undefined
     }
     for (const target of targetsOf(rest)) set(target, [])

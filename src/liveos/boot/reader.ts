@@ -11,6 +11,8 @@ export const MAX_CONFIG_SIZE = 1 << 20
 /** All that is read for one configuration with its includes. */
 const MAX_TOTAL = 4 << 20
 const MAX_FINDINGS = 200
+/** Files that are looked for, for one configuration. */
+const MAX_LOOKUPS = 4000
 
 /** Reads the files of one configuration, bounded, and collects what was noticed. */
 export interface BootReader {
@@ -33,9 +35,13 @@ export const bootReader = (fs: FileSystem): BootReader => {
   let total = 0
 
   const tell: BootReader['tell'] = (code, severity, where, message) => {
-    if (findings.length >= MAX_FINDINGS) return
+    if (findings.length > MAX_FINDINGS) return
     if (findings.some(known => known.code === code && known.where === where && known.message === message)) return
-    findings.push({ code, severity, where, message })
+    if (findings.length < MAX_FINDINGS) findings.push({ code, severity, where, message })
+    else {
+      const rest = `there is more to tell than ${MAX_FINDINGS} findings: the rest is left out`
+      findings.push({ code: 'BOOT_TOO_MUCH', severity: 'warning', where, message: rest })
+    }
   }
   const unreadable = (path: string, error: unknown): undefined => {
     if (!isLiveError(error)) throw error
@@ -82,6 +88,15 @@ export const bootReader = (fs: FileSystem): BootReader => {
     async file(path) {
       // What stands for a variable is known to the loader only.
       if (path.includes('$')) return { path, exists: undefined }
+      if (known.size >= MAX_LOOKUPS && !known.has(path)) {
+        tell(
+          'BOOT_TOO_MUCH',
+          'warning',
+          files[0] ?? fs.name,
+          `more than ${MAX_LOOKUPS} files are named: the rest is not looked for`,
+        )
+        return { path, exists: undefined }
+      }
       const answer = known.get(path) ?? exists(path)
       known.set(path, answer)
       return { path, exists: await answer }

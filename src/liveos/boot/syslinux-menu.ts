@@ -274,20 +274,17 @@ export const readSyslinuxMenu = async (
   files++
   await readFile(path, [path])
   await record()
-  if (!drafts.some(({ isDefault }) => isDefault)) {
-    const wanted = defaultName?.split(/\s+/)[0]
-    const named = drafts.find(({ id }) => id === defaultName) ?? drafts.find(({ id }) => id === wanted)
-    const first = drafts.find(({ hidden, submenu }) => !hidden && submenu.length === 0)
-    const chosen = named ?? (ui || defaultName === undefined ? first : undefined)
-    if (chosen) chosen.isDefault = true
-    // What is no label is a file, as if it were typed at the prompt.
-    if (defaultName !== undefined && !named && drafts.length > 0)
-      reader.tell('BOOT_DEFAULT_UNKNOWN', 'warning', path, `the default ${printableName(defaultName)} is no label`)
-  } else {
-    // Of several in one menu the last one holds.
-    const marked = drafts.filter(({ isDefault, submenu }) => isDefault && submenu.length === 0)
-    for (const draft of marked.slice(0, -1)) draft.isDefault = false
-  }
+  // MENU DEFAULT in a submenu counts in that one only; of several in one menu the last one holds.
+  const marked = drafts.filter(({ isDefault, submenu }) => isDefault && submenu.length === 0).at(-1)
+  for (const draft of drafts) draft.isDefault = false
+  const wanted = defaultName?.split(/\s+/)[0]
+  const named = drafts.find(({ id }) => id === defaultName) ?? drafts.find(({ id }) => id === wanted)
+  const first = drafts.find(({ hidden, submenu }) => !hidden && submenu.length === 0)
+  const chosen = marked ?? named ?? (ui || defaultName === undefined ? first : undefined)
+  if (chosen) chosen.isDefault = true
+  // What is no label is a file, as if it were typed at the prompt.
+  if (defaultName !== undefined && !named && !marked && drafts.length > 0)
+    reader.tell('BOOT_DEFAULT_UNKNOWN', 'warning', path, `the default ${printableName(defaultName)} is no label`)
   // Without a menu and a prompt the default starts at once.
   if (!ui && !prompt && timeout === undefined && defaultName !== undefined) timeout = 0
   const entries = []

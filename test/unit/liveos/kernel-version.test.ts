@@ -56,6 +56,12 @@ describe('the header of a kernel', () => {
     expect(await of(armImage(ARM, 1 << 20, (1 << 20) - ARM.length))).toMatchObject({
       version: '6.8.5-301.fc40.aarch64',
     })
+    const pattern = armImage('Linux version %s\0', 1 << 20, (1 << 20) - 300)
+    pattern.set(Buffer.from(ARM), (1 << 20) - 200)
+    expect((await of(pattern))?.version).toBe('6.8.5-301.fc40.aarch64')
+    expect((await of(armImage(ARM.slice(0, -2), 1 << 20, (1 << 20) - ARM.length + 2)))?.version).toBe(
+      '6.8.5-301.fc40.aarch64',
+    )
     expect((await of(armImage('Linux version', 1 << 20, (1 << 20) - 13)))?.version).toBeUndefined()
   })
   it('a gzip file that is no kernel, or is cut, or expands without end', async () => {
@@ -65,6 +71,8 @@ describe('the header of a kernel', () => {
     expect(await of(Uint8Array.of(0x1f, 0x8b, 1, 2, 3))).toBeUndefined()
     const bomb = gzipSync(Buffer.alloc(160 << 20), { level: 1 })
     expect(await of(bomb)).toBeUndefined()
+    // Past 128 MiB nothing is looked for, be it there.
+    expect(await of(gzipSync(armImage(ARM, 140 << 20), { level: 1 }))).toBeUndefined()
   })
   it('bytes of any kind', async () => {
     const starts = [
@@ -121,6 +129,7 @@ describe('installed kernels', () => {
         '/boot/vmlinuz-6.10.3-1.fc40.x86_64': 'k',
         '/boot/initramfs-6.10.3-1.fc40.x86_64.img': 'i',
         '/boot/initramfs-6.10.3-1.fc40.x86_64kdump.img': 'i',
+        '/boot/vmlinuz-6.10.3-1.fc40.x86_64.old': 'k',
         '/boot/vmlinuz-0-rescue-1234': 'k',
         '/boot/initramfs-0-rescue-1234.img': 'i',
         '/boot/initrd.img-6.1.0-18-amd64': 'i',

@@ -127,6 +127,12 @@ describe('other files', () => {
       ]),
     )
   })
+  it('a line of spaces costs no more than its length', async () => {
+    const text = `a${' '.repeat(1 << 19)}b\n`
+    expect((await readRelease(medium({ '/etc/fedora-release': text, '/etc/os-release': text })))?.source).toBe(
+      '/etc/os-release',
+    )
+  })
   it('nothing, too much, and what cannot be read', async () => {
     expect(await readRelease(medium({ '/etc/': '' }))).toBeUndefined()
     const huge = {

@@ -7,6 +7,7 @@ import { findBootConfigs } from '../../../../src/liveos/boot/find.js'
 import { liveArguments } from '../../../../src/liveos/boot/live-arguments.js'
 import { bootFixture, LAYOUTS, medium } from '../../../support/boot-media.js'
 import { directory, file, mockFileSystem } from '../../../support/mock-filesystem.js'
+import { failure } from '../../../support/outcome.js'
 
 /** A configuration in short: kind, path, firmware, timeout, and what each entry starts. */
 const short = ({ kind, path, firmware, timeout, entries }: BootConfig) => [
@@ -146,6 +147,10 @@ describe('media that are not in order', () => {
     expect((await findBootConfigs(broken))[0]!.findings.map(({ code, where }) => [code, where])).toEqual([
       ['BOOT_UNREADABLE', '/syslinux'],
     ])
+  })
+  it('a root that cannot be listed is an error', async () => {
+    const fs = mockFileSystem(directory({}, { fails: new LiveError('CORRUPT', 'broken') }))
+    expect((await failure(findBootConfigs(fs))).code).toBe('CORRUPT')
   })
   it('our own mistakes are not findings', async () => {
     const fs = {

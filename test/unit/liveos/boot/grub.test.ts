@@ -91,6 +91,9 @@ while read; do menuentry h { true; }; done
       ),
     ).toEqual(['a?', 'b?', 'c?', 'd?', 'e', 'f', 'g?', 'h?'])
   })
+  it('an if that nothing closes ends with the block around it', async () => {
+    expect(await titles('menuentry x { if true; then\n true\n}\nmenuentry y { true; }')).toEqual(['x', 'y'])
+  })
   it('options, commands and files of an entry', async () => {
     const { entries } = await menuOf(
       `
@@ -180,6 +183,11 @@ hiddenentry H { multiboot /xen opt; module /k a=b; module /i; }
     ['a function that calls itself', 'function f { f; f; }\nf'],
     ['loops in loops', `${'for a in 1 2 3 4 5 6 7 8 9; do\n'.repeat(20)}menuentry x { true; }\n${'done\n'.repeat(20)}`],
     ['many variables', Array.from({ length: 50_000 }, (_, n) => `set v${n}=1`).join('\n')],
+    [
+      'an initrd of many names',
+      `menuentry x { linux /k\ninitrd ${Array.from({ length: 60_000 }, (_, n) => `/i${n}`).join(' ')}\n}`,
+    ],
+    ['blscfg again and again', 'blscfg\n'.repeat(5000)],
     ['many entries', 'menuentry x { true; }\n'.repeat(5000)],
   ])('%s ends with a finding', async (_title, text) => {
     const { findings, entries } = await menuOf(text)
@@ -227,6 +235,8 @@ describe('edits', () => {
     expect(edited(text, 'x', { remove: 'id' })).toContain('$opts $more\n')
     expect(edited(text, 'x', { set: 'quiet', value: '0' })).toContain('$more quiet=0\n')
     await failure((async () => edited(text, 'x', { remove: 'quiet' }))(), 'REFUSED')
+    // One word that the kernel takes for two can't be changed by halves.
+    await failure((async () => edited("menuentry x { linux /k 'a\tb' c; }", 'x', { remove: 'a' }))(), 'REFUSED')
     await failure((async () => edited('menuentry x { reboot; }', 'x', { set: 'a' }))(), 'NOT_FOUND')
   })
   it('timeout and default', async () => {

@@ -146,6 +146,12 @@ describe('texts', () => {
       { start: 3, end: 3, text: 'Z' },
     ]
     expect(applyEdits('abcd', edits)).toBe('acYZd')
+    expect(
+      applyEdits('abc', [
+        { start: 1, end: 2, text: '' },
+        { start: 1, end: 1, text: 'X' },
+      ]),
+    ).toBe('aXc')
   })
 })
 

@@ -178,6 +178,13 @@ describe('menus', () => {
     ])
     expect(timeout).toBe(0)
   })
+  it('MENU DEFAULT of a submenu is no default of the menu', async () => {
+    const text =
+      'ui menu.c32\nlabel a\nlocalboot 0\nmenu begin s\nlabel b\nmenu default\nlocalboot 0\nmenu end\nlabel c\nlocalboot 0\n'
+    const of = async (more: string) =>
+      (await menuOf(text + more)).entries.filter(({ isDefault }) => isDefault).map(({ id }) => id)
+    expect([await of(''), await of('default c\n'), await of('menu default\n')]).toEqual([['a'], ['c'], ['c']])
+  })
   it('a configuration of more than 1 MiB is not read', async () => {
     const { entries, findings } = await menuOf(`label x\n${'#'.repeat(1 << 20)}`)
     expect([entries.length, findings.map(({ code }) => code)]).toEqual([0, ['BOOT_CONFIG_TOO_LARGE']])
