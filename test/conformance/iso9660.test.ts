@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeAll, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
+import { memory } from '../../src/block/memory.js'
 import { readBootCatalog } from '../../src/fs/iso9660/boot-catalog.js'
 import { readHybrid } from '../../src/fs/iso9660/hybrid.js'
 import { checkIsoMd5, readIsoMd5 } from '../../src/fs/iso9660/media-check.js'
@@ -45,14 +46,15 @@ const withIso = async <T>(file: string, work: (iso: Iso9660) => Promise<T>, opti
 /** Options that keep away from genisoimage what it can't write. */
 const without = (names: readonly string[]): readonly string[] => names.flatMap(name => ['-m', name])
 
-const blkid = async (file: string): Promise<Readonly<Record<string, string>>> => {
-  const { stdout } = await run('blkid', ['-p', '-o', 'udev', file])
-  return Object.fromEntries(
-    stdout
-      .trim()
-      .split('\n')
-      .map(line => line.split(/=(.*)/s).slice(0, 2) as [string, string]),
-  )
+/** Label and id of an image as blkid tells them. */
+const blkid = async (file: string): Promise<{ label: string | undefined; uuid: string | undefined }> => {
+  const { stdout } = await run('blkid', ['-p', '-o', 'udev', file], { encoding: 'latin1' })
+  const told = (key: string): string | undefined => {
+    const encoded = new RegExp(`^${key}_ENC=(.*)$`, 'm').exec(stdout)?.[1]
+    const bytes = encoded?.replace(/\\x(..)/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+    return bytes === undefined ? undefined : Buffer.from(bytes, 'latin1').toString()
+  }
+  return { label: told('ID_FS_LABEL'), uuid: told('ID_FS_UUID') }
 }
 
 tools.describe('ISO 9660, read', () => {
@@ -116,12 +118,50 @@ tools.describe('ISO 9660, read', () => {
       const facts = await blkid(file)
       const { stdout } = await run('isosize', [file])
       await withIso(file, async ({ label, uuid, volumeSize }) => {
-        expect({ label: label?.replaceAll(' ', '_'), uuid }, file).toEqual({
-          label: facts.ID_FS_LABEL,
-          uuid: facts.ID_FS_UUID,
-        })
+        expect({ label, uuid }, file).toEqual(facts)
         expect(volumeSize).toBe(Number(stdout))
       })
+    }
+  })
+
+  it('tells odd labels and dates as blkid does', async () => {
+    const original = await readFile(images.get('xorriso both')!)
+    const primary = 32_768
+    const joliet = original.indexOf(Buffer.from('\x02CD001', 'latin1'))
+    const wide = (text: string): Buffer => Buffer.from(text.padEnd(16), 'utf16le').swap16()
+    const labels = (plain: string, unicode: string) => (image: Buffer) => {
+      image.write(plain.padEnd(32), primary + 40, 'latin1')
+      image.set(wide(unicode).subarray(0, 32), joliet + 40)
+    }
+    const dates = (modified: string, created: string, zone: number) => (image: Buffer) => {
+      image.write(created, primary + 813, 'latin1')
+      image.write(modified, primary + 830, 'latin1')
+      image[primary + 846] = zone
+    }
+    const unset = '0'.repeat(16)
+    const set = '1999010203040506'
+    const file = await path('odd.iso')
+    for (const [name, change] of Object.entries({
+      'a pair of surrogates': labels('A_B', 'a😀b'),
+      'letters of two cases': labels('ABC DEF', 'aBc dEf'),
+      'small letters in the plain one': labels('abc', 'ABC'),
+      'another name': labels('ABC', 'xyz'),
+      'what ASCII has not': labels('A_C', 'aéc'),
+      'a longer plain one': labels('ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnop'),
+      'a zero byte': labels('ABC\0DEF', 'ABC\0DEF'),
+      blanks: labels('', ''),
+      'a modification date': dates(set, unset, 0),
+      'a creation date': dates(unset, set, 0),
+      'no date': dates(unset, unset, 0),
+      'no date in a zone': dates(unset, set, 4),
+      'zero bytes': dates('\0'.repeat(16), set, 0),
+      letters: dates('20x0010203040506', set, 0),
+    })) {
+      const image = Buffer.from(original)
+      change(image)
+      await writeFile(file, image)
+      const facts = await blkid(file)
+      await withIso(file, async ({ label, uuid }) => expect({ label, uuid }, name).toEqual(facts))
     }
   })
 
@@ -440,8 +480,8 @@ if (tools.reason === undefined) {
   deviceContract('a file in an ISO 9660', async () => {
     const tree = await path('contract-device')
     await makeSmallIsoTree(tree)
-    const image = await openFile(await makeIso('genisoimage', tree, `${tree}.iso`, ['-R']))
-    const device = await (await openIso9660(image)).open('/LiveOS/squashfs.img')
+    const image = await readFile(await makeIso('genisoimage', tree, `${tree}.iso`, ['-R']))
+    const device = await (await openIso9660(memory(image))).open('/LiveOS/squashfs.img')
     return { device, bytes: new Uint8Array(await readFile(join(tree, 'LiveOS/squashfs.img'))) }
   })
 

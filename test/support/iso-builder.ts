@@ -143,7 +143,7 @@ export const isoImage = (parts: ImageParts): Uint8Array => {
     descriptors.push(boot)
   }
   if (parts.jolietRoot) {
-    const wide = Buffer.from(volumeId, 'utf16le').swap16()
+    const wide = Buffer.from(volumeId.padEnd(16), 'utf16le').swap16()
     descriptors.push(descriptor(2, parts, parts.jolietRoot, wide))
   }
   const end = Buffer.alloc(2048)

@@ -11,8 +11,8 @@ const MAX_DIRECTORY = 64 << 20
 const MAX_DEPTH = 2048
 /** Nothing in a right image is metadata of two directories; writers get some grace all the same. */
 const GRACE = 4
-/** Bytes that the directories kept in memory may take. */
-const KEPT_BYTES = 32 << 20
+/** Bytes that the directories kept in memory may take: about a hundred thousand names. */
+const KEPT_BYTES = 96 << 20
 /** About what a name takes in memory beyond its record. */
 const NODE_BYTES = 600
 

@@ -50,8 +50,10 @@ export const readVolume = async (device: Device): Promise<Volume> => {
   let joliet: VolumeDescriptor | undefined
   const bootRecords: BootRecord[] = []
   for await (const { bytes, place } of descriptorSectors(device)) {
-    if (textAt(bytes, 9, 5) === 'CDROM' && !primary) throw unsupported('High Sierra', device.name)
-    if (textAt(bytes, 1, 5) !== 'CD001') continue
+    if (textAt(bytes, 1, 5) !== 'CD001') {
+      if (textAt(bytes, 9, 5) === 'CDROM' && !primary) throw unsupported('High Sierra', device.name)
+      continue
+    }
     const type = bytes[0]
     if (type === DESCRIPTOR_TYPE.terminator) break
     if (type === DESCRIPTOR_TYPE.boot) bootRecords.push({ offset: place.base, bytes })
@@ -89,14 +91,21 @@ export const descriptorText = (bytes: Uint8Array): string | undefined => {
   return decodeName(end < 0 ? bytes : bytes.subarray(0, end)).replace(/[ \t\n\v\f\r]+$/, '') || undefined
 }
 
+const trimmed = (text: string): string | undefined =>
+  text
+    .toWellFormed()
+    .replace(/\0.*$/s, '')
+    .replace(/[ \t\n\v\f\r]+$/, '') || undefined
+
 /**
- * The volume's name as blkid tells it: Joliet's spelling of it where it is the same name.
+ * The volume's name as blkid tells it: Joliet's, which has 16 letters at most, and what the plain one has beyond where it
+ * is the same name.
  *
  * @see util-linux libblkid/src/superblocks/iso9660.c, merge_utf16be_ascii
  */
 export const volumeLabel = ({ primary, joliet }: Volume): string | undefined => {
-  const plain = descriptorText(primary.volume_id)
-  return (joliet && mergedLabel(joliet.volume_id, primary.volume_id)) ?? plain
+  if (!joliet) return descriptorText(primary.volume_id)
+  return trimmed(mergedLabel(joliet.volume_id, primary.volume_id) ?? utf16(joliet.volume_id))
 }
 
 /** Joliet's 16 units, where the plain name's 32 bytes go with them, and what the plain one has beyond; undefined where they differ. */
@@ -112,13 +121,12 @@ const mergedLabel = (volumeId: Uint8Array, plainId: Uint8Array): string | undefi
       text += plain >= 'A' && plain <= 'Z' ? character : plain
     else return undefined
   }
-  text += Buffer.from(plainId.subarray(at)).toString('latin1')
-  return text.toWellFormed().replace(/[ \t\n\v\f\r\0]+$/, '') || undefined
+  return text + Buffer.from(plainId.subarray(at)).toString('latin1')
 }
 
 /**
  * The volume's id as blkid tells it: the digits of the modification date, else of the creation date, as
- * YYYY-MM-DD-hh-mm-ss-cc; undefined where neither is set.
+ * YYYY-MM-DD-hh-mm-ss-cc; undefined where neither is set. Whatever stands in place of digits is told as it is.
  *
  * @see util-linux libblkid/src/superblocks/iso9660.c, probe_iso9660_set_uuid
  */
@@ -126,9 +134,8 @@ export const volumeUuid = ({ primary }: Volume): string | undefined => {
   for (const date of [primary.modification_date, primary.creation_date]) {
     const digits = textAt(date, 0, 16)
     if (digits === '0'.repeat(16) && date[16] === 0) continue
-    // other bytes than digits make no id that anything could be found by
-    if (!/^\d{16}$/.test(digits)) continue
-    return digits.replace(/^(....)(..)(..)(..)(..)(..)(..)$/, '$1-$2-$3-$4-$5-$6-$7')
+    const spelled = digits.replace(/^(....)(..)(..)(..)(..)(..)(..)$/s, '$1-$2-$3-$4-$5-$6-$7')
+    return spelled.replace(/\0.*$/s, '') || undefined
   }
   return undefined
 }

@@ -96,8 +96,9 @@ test('an image is as long as its file, its medium, its sectors, or the volume', 
     Buffer.concat([
       validation(0xef),
       bootEntry(0, 1, 30),
-      section(0x91, 0xef, 3),
+      section(0x91, 0xef, 4),
       bootEntry(0, 0, 41),
+      bootEntry(0, 1, 42),
       bootEntry(0, 3, 50),
       bootEntry(0, 0, 64),
     ]),
@@ -107,6 +108,7 @@ test('an image is as long as its file, its medium, its sectors, or the volume', 
   expect(entries.map(entry => [entry.path, entry.length])).toEqual([
     ['/efi.img', 5000],
     [undefined, 23 * 2048],
+    [undefined, 22 * 2048],
     [undefined, 1536],
     [undefined, 0],
   ])

@@ -330,6 +330,15 @@ describe('Rock Ridge', () => {
     const record: RecordParts = { name: 'A.;1', systemUse: [px(FILE), ce(21, 0, area.length)] }
     expect(await names(rock([record], { 21: area, 22: second }))).toEqual(['longname'])
 
+    // one behind the other: as many as the kernel follows, and one more
+    const chain = (count: number): Uint8Array => {
+      const parts = Array.from({ length: count - 1 }, (_, n) => ce(21, (n + 1) * 28, 28))
+      return Buffer.concat([...parts, nm('end'), Buffer.alloc(28)])
+    }
+    const chained: RecordParts = { name: 'A.;1', systemUse: [px(FILE), ce(21, 0, 28)] }
+    expect(await names(rock([chained], { 21: chain(32) }))).toEqual(['end'])
+    expect(await field(names(rock([chained], { 21: chain(33) })))).toBe('CE entry')
+
     const loop = ce(21, 0, 28)
     expect(await field(names(rock([record], { 21: Buffer.concat([loop, Buffer.alloc(9)]) })))).toBe('CE entry')
     for (const [ceEntry, wrong] of [
