@@ -262,6 +262,8 @@ export const readGrubMenu = async (reader: BootReader, path: string): Promise<Gr
   }
 
   const addEntry = async (name: string, rest: GrubField[], command: GrubCommand, place: Place): Promise<Truth> => {
+    // Only choosing that entry would bring these forth.
+    if (place.entry) return true
     if (drafts.length >= MAX_ENTRIES) throw new GrubLimit(`there are more than ${MAX_ENTRIES} entries`)
     const { title, id, hotkey } = entryWords(rest)
     if (name === 'submenu' && command.block) {

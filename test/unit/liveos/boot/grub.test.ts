@@ -93,6 +93,7 @@ while read; do menuentry h { true; }; done
   })
   it('an if that nothing closes ends with the block around it', async () => {
     expect(await titles('menuentry x { if true; then\n true\n}\nmenuentry y { true; }')).toEqual(['x', 'y'])
+    expect(await titles('menuentry x { menuentry z { true; }\n}\nmenuentry y { true; }')).toEqual(['x', 'y'])
   })
   it('options, commands and files of an entry', async () => {
     const { entries } = await menuOf(
