@@ -35,10 +35,10 @@ export const tellLost = (stat: Stat, path: string, keeping: Keeping, findings: C
 
 /**
  * A time for Node's utimes: it takes seconds as a number, keeps microseconds of it, and takes negative numbers only as text.
- * Half a microsecond more, so that cutting gives the microsecond that is meant.
+ * Half a microsecond further from 0, so that cutting gives the microsecond that is meant.
  */
 export const hostTime = ({ mtime, mtimeNanoseconds }: Stat): string =>
-  (mtime + (Math.floor(mtimeNanoseconds / 1000) + (mtime < 0 ? 0 : 0.5)) / 1e6).toFixed(7)
+  (mtime + (Math.floor(mtimeNanoseconds / 1000) + (mtime < 0 ? -0.5 : 0.5)) / 1e6).toFixed(7)
 
 /** Paths and names of setfattr's input: what is no plain character is octal. */
 const escaped = (bytes: Uint8Array): string =>

@@ -95,17 +95,18 @@ const put = async (
   make: (part: Buffer) => Promise<boolean>,
 ): Promise<boolean> => {
   const part = putting.partName()
+  let isDone = false
   try {
     if (!(await make(part))) return false
     const landing = land(place, part, name, putting.overwrite)
-    if (landing === 'done') return true
-    tellObstacle(putting, path, landing)
+    isDone = landing === 'done'
+    if (landing !== 'done') tellObstacle(putting, path, landing)
   } catch (error) {
     tellOrThrow(putting, error, path, shownPath(pathIn(place, name)))
   } finally {
-    remove(place, part)
+    if (!isDone) remove(place, part)
   }
-  return false
+  return isDone
 }
 
 /** What is the same for all kinds once they have their name. */

@@ -97,6 +97,21 @@ describe('copying a tree into a directory', () => {
     expect(outcome.steps[0]!.phase).toBe('measure')
   })
 
+  test('times are right to the microsecond, before 1970 too', async () => {
+    const to = await fresh()
+    const { below } = random(12)
+    const times = Array.from({ length: 100 }, (_, n) => ({
+      mtime: n % 2 ? below(2 ** 31) : -below(2 ** 31),
+      mtimeNanoseconds: below(1e9),
+    }))
+    await copyTo(to, directory(times.map((stat, n) => [`f${n}`, file('', { stat })] as const)))
+    for (const [n, { mtime, mtimeNanoseconds }] of times.entries()) {
+      const { mtimeNs } = await lstat(join(to, `f${n}`), { bigint: true })
+      const wanted = BigInt(mtime) * 1_000_000_000n + BigInt(mtimeNanoseconds)
+      expect([n, (mtimeNs + 10n ** 19n) / 1000n]).toEqual([n, (wanted + 10n ** 19n) / 1000n])
+    }
+  })
+
   test('holes stay holes, and zeros become some', async () => {
     const size = 64 << 20
     const sparse: SparseDevice = {
@@ -250,6 +265,7 @@ describe('a target that holds things already', () => {
     expect(await readdir(outside)).toEqual([])
     expect(worse(outcome).slice(0, 2)).toEqual(['NOT_COPIED /dir', 'NOT_COPIED /real/dir'])
     expect((await lstat(join(to, 'dir'))).isSymbolicLink()).toBe(true)
+    expect(outcome.findings.find(({ where }) => where === '/dir')!.message).toContain('a symbolic link is there')
   })
 
   test('the target may be a link itself', async () => {
