@@ -9,6 +9,11 @@ const steps = (list: readonly string[]): string[] => list.map((step, n) => `  ${
 const blockWords = (blocks: NonNullable<RefreshPlan['blocks']>): string =>
   `${blocks.total} blocks: ${blocks.verbatim} go over as they stand (${size(blocks.verbatimBytes)}), ${blocks.touched} were touched (${size(blocks.touchedBytes)} to merge and compress), ${blocks.holes} are holes`
 
+const trimRow = (trim: RefreshPlan['trim']): readonly [string, string] | undefined =>
+  trim
+    ? ['trim', `${size(trim.freeBytes)} that the root filesystem has free become holes where whole blocks are free`]
+    : undefined
+
 /** A refresh before it runs. */
 export const refreshPlanWords = (plan: RefreshPlan, p: Paint): string[] => [
   p.bold(
@@ -21,6 +26,7 @@ export const refreshPlanWords = (plan: RefreshPlan, p: Paint): string[] => [
     plan.overlay ? ['overlay', `${plan.overlay.path}, ${size(plan.overlay.size)}`] : undefined,
     plan.blocks ? ['cost', blockWords(plan.blocks)] : undefined,
     plan.compression ? ['as', `${plan.compression}, by ${plan.encoder}`] : undefined,
+    trimRow(plan.trim),
     plan.space
       ? [
           'space',
@@ -81,6 +87,7 @@ export const mergePlanWords = (plan: MergePlan, p: Paint): string[] => [
     ],
     plan.blocks ? ['cost', blockWords(plan.blocks)] : undefined,
     plan.compression ? ['as', plan.compression] : undefined,
+    trimRow(plan.trim),
     ['time', `about ${duration(plan.estimatedSeconds)}`],
   ]),
   ...findingLines(plan.findings, p),

@@ -1,4 +1,4 @@
-import { Command } from '@commander-js/extra-typings'
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { fileVerbs } from './program-files.js'
 import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
@@ -25,6 +25,7 @@ const refreshVerb = (done: (code: number) => void) =>
       'liveos refresh /run/media/me/LIVE',
       'liveos refresh /run/media/me/LIVE --stage /var/tmp   # no room for both images',
       'liveos refresh /run/media/me/LIVE --comp zstd --block-size 1M',
+      'liveos refresh stick.img --output squashfs.img',
     ],
     MOUNTED,
   )
@@ -32,15 +33,27 @@ const refreshVerb = (done: (code: number) => void) =>
     .option('--yes', 'do not ask')
     .option('--keep-old', 'keep the old base beside the new one')
     .option('--stage <dir>', 'folder elsewhere for the old base, where the stick has no room for both')
+    .option(
+      '--output <file>',
+      'write the refreshed image to a file and leave the target as it is: for images, ISOs and URLs too',
+    )
     .option('--restore', 'after a staged refresh that was cut short: put the old base back')
     .option('--comp <name>', 'compress anew with gzip, lzo, lz4, xz or zstd')
     .option('--block-size <size>', 'compress anew in blocks of 4K to 1M', argument(parseSize))
     .option('--level <n>', 'compress anew at this level', argument(parseNumber))
+    .option('--no-trim', 'keep what the root filesystem has free')
     .option('--no-verify', 'do not read the new image back')
     .action(async (target, options) => {
-      const { refresh } = await import('./verbs.js')
-      const { keepOld, stage, restore, comp, blockSize, level, verify } = options
-      done(await refresh(where(target, options), { keepOld, stage, restore, comp, blockSize, level, verify }, options))
+      const { merge, refresh } = await import('./verbs.js')
+      const { output, keepOld, stage, restore, comp, blockSize, level, trim, verify } = options
+      const how = { comp, blockSize, level, trim, verify }
+      if (output === undefined)
+        done(await refresh(where(target, options), { ...how, keepOld, stage, restore }, options))
+      else if (keepOld || stage !== undefined || restore)
+        throw new InvalidArgumentError(
+          '--keep-old, --stage and --restore are for a refresh in place, without --output.',
+        )
+      else done(await merge(where(target, options), { ...how, output, format: 'same' }, options))
     })
 
 const mergeVerb = (done: (code: number) => void) =>
@@ -55,11 +68,12 @@ const mergeVerb = (done: (code: number) => void) =>
     .option('--comp <name>', 'compress with gzip, lzo, lz4, xz or zstd')
     .option('--block-size <size>', 'compress in blocks of 4K to 1M', argument(parseSize))
     .option('--level <n>', 'compress at this level', argument(parseNumber))
+    .option('--no-trim', 'keep what the root filesystem has free')
     .option('--no-verify', 'do not read the file back')
     .action(async (target, options) => {
       const { merge } = await import('./verbs.js')
-      const { output, format, comp, blockSize, level, verify } = options
-      done(await merge(where(target, options), { output, format, comp, blockSize, level, verify }, options))
+      const { output, format, comp, blockSize, level, trim, verify } = options
+      done(await merge(where(target, options), { output, format, comp, blockSize, level, trim, verify }, options))
     })
 
 const resetVerb = (done: (code: number) => void) =>

@@ -1,14 +1,13 @@
 import { availableParallelism } from 'node:os'
+import type { Device } from '../block/device.js'
 import type { Compressor, CompressorName } from '../bytes/codec.js'
 import { LiveError } from '../error.js'
-import type { Finding } from '../finding.js'
-import { detectFs } from '../fs/detect.js'
-import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { COMPRESSORS, FLAG } from '../fs/squashfs/layout.js'
 import { defaultCompressor } from '../fs/squashfs/options.js'
 import { layOutData } from '../fs/squashfs/pieces.js'
 import { type DirectoryNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
 import { boundSize, packing, type SquashSettings, settingsOf } from '../fs/squashfs/writer.js'
+import type { MergedRoot } from '../liveos/merged-root.js'
 import type { Stack } from '../liveos/stack.js'
 
 /** How the user wants the new image compressed; what is left out stays as it is. */
@@ -102,7 +101,7 @@ const withoutReuse = (node: SquashNode, made = new Map<SquashNode, SquashNode>()
  *
  * @throws USAGE  an option that can't be, UNSUPPORTED, CORRUPT
  */
-export const planImage = async (stack: Stack, transcode: Transcode): Promise<ImagePlan> => {
+export const planImage = async (stack: Stack, merged: MergedRoot, transcode: Transcode): Promise<ImagePlan> => {
   const { squashfs } = stack.base
   const source: SquashSettings = squashfs
     ? settingsOf(squashfs.fs)
@@ -120,7 +119,7 @@ export const planImage = async (stack: Stack, transcode: Transcode): Promise<Ima
     settings.blockSize !== source.blockSize ||
     JSON.stringify(settings.compressor) !== JSON.stringify(source.compressor)
   let root: DirectoryNode
-  if (!squashfs) root = usualTree(stack, settings.mkfsTime)
+  if (!squashfs) root = usualTree(merged.device, settings.mkfsTime)
   else {
     const exceptions = stack.overlay?.store.exceptions
     const chunk = stack.overlay?.store.chunkSize ?? 1
@@ -130,14 +129,20 @@ export const planImage = async (stack: Stack, transcode: Transcode): Promise<Ima
         ? undefined
         : {
             ...node,
-            content: stack.root,
+            content: merged.device,
             reuse: {
               ...node.reuse!,
               changed: block =>
-                exceptions?.touches(
+                merged.replayed.touches(block * blockSize, (block + 1) * blockSize) ||
+                (exceptions?.touches(
                   Math.floor((block * blockSize) / chunk),
                   Math.ceil(((block + 1) * blockSize) / chunk),
-                ) ?? false,
+                ) ??
+                  false),
+              empty: block => {
+                const start = block * blockSize
+                return merged.free?.covers(start, Math.min(start + blockSize, merged.device.size)) ?? false
+              },
             },
           },
     )
@@ -146,7 +151,7 @@ export const planImage = async (stack: Stack, transcode: Transcode): Promise<Ima
   return { root, settings, transcodes, blocks: countBlocks(root, settings), sizeAtMost: boundSize(root, settings) }
 }
 
-const usualTree = (stack: Stack, mtime: number): DirectoryNode => {
+const usualTree = (content: Device, mtime: number): DirectoryNode => {
   const head = { uid: 0, gid: 0, mtime, xattrs: [] }
   const directory = (name: string, node: SquashNode): DirectoryNode => ({
     kind: 'directory',
@@ -154,7 +159,7 @@ const usualTree = (stack: Stack, mtime: number): DirectoryNode => {
     mode: 0o755,
     entries: [{ name: Buffer.from(name), node }],
   })
-  return directory('LiveOS', directory('rootfs.img', { kind: 'file', ...head, mode: 0o644, content: stack.root }))
+  return directory('LiveOS', directory('rootfs.img', { kind: 'file', ...head, mode: 0o644, content }))
 }
 
 const countBlocks = (root: DirectoryNode, { blockSize, flags }: SquashSettings): BlockCounts => {
@@ -213,51 +218,6 @@ export const describeCompressor = (compressor: Compressor, blockSize: number): s
   }
 }
 
-/** What is worth knowing of the root filesystem before it is merged. Reads its superblock only. */
-export const rootFindings = async (stack: Stack): Promise<readonly Finding[]> => {
-  const where = stack.root.name
-  const type = await detectFs(stack.root)
-  if (type !== 'ext4')
-    return type
-      ? []
-      : [
-          {
-            code: 'ROOT_UNKNOWN',
-            severity: 'warning',
-            where,
-            message: 'the root filesystem is of no kind that is known here; its bytes are merged as they are',
-          },
-        ]
-  try {
-    const { needsRecovery, hasErrors, errorCount } = await readExt4Superblock(stack.root)
-    const findings: Finding[] = []
-    if (needsRecovery)
-      findings.push({
-        code: 'JOURNAL_NOT_REPLAYED',
-        severity: 'warning',
-        where,
-        message:
-          'the ext4 root was not unmounted cleanly: its journal still has to be replayed, and stays so in the merged image',
-        remedy: 'boot the stick once and shut it down cleanly before you merge, or run e2fsck on the merged image',
-      })
-    if (hasErrors)
-      findings.push({
-        code: 'ROOT_HAS_ERRORS',
-        severity: 'warning',
-        where,
-        message: `the ext4 root carries the mark of errors (${errorCount} counted)`,
-        remedy: 'run e2fsck on the merged image',
-      })
-    return findings
-  } catch (error) {
-    return [
-      {
-        code: 'ROOT_DAMAGED',
-        severity: 'error',
-        where,
-        message: error instanceof Error ? error.message : String(error),
-        remedy: 'keep a copy of the stick before you go on',
-      },
-    ]
-  }
-}
+/** What a merge gives back: bytes that the root filesystem has free, which become holes where they can; null where nothing is trimmed. */
+export const trimOf = ({ free }: MergedRoot): { readonly freeBytes: number } | null =>
+  free ? { freeBytes: free.bytes } : null

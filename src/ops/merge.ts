@@ -1,5 +1,6 @@
 import { basename, dirname, resolve } from 'node:path'
 import { copyData } from '../block/copy.js'
+import type { Device } from '../block/device.js'
 import type { ReadBackDevice } from '../block/direct.js'
 import type { GrowingFile } from '../block/file.js'
 import { LiveError } from '../error.js'
@@ -7,6 +8,7 @@ import type { Finding } from '../finding.js'
 import { writeSquashfs } from '../fs/squashfs/writer.js'
 import { type Folder, openFolder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
+import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import type { Target } from '../liveos/target.js'
 import { checkImage } from './check-image.js'
@@ -16,8 +18,8 @@ import {
   describeCompressor,
   estimateSeconds,
   planImage,
-  rootFindings,
   type Transcode,
+  trimOf,
 } from './image-plan.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
@@ -27,9 +29,12 @@ import { compareAll, type Verified } from './refresh-write.js'
 export interface MergeOptions extends Transcode {
   /** file to be written; must not be there */
   readonly output: string
-  readonly format?: 'raw' | 'squashfs' | undefined
+  /** `same`: as the base is. Left out: raw */
+  readonly format?: 'raw' | 'squashfs' | 'same' | undefined
   /** read it back and compare; true if left out */
   readonly verify?: boolean | undefined
+  /** blocks that the root filesystem has free become holes; true if left out */
+  readonly trim?: boolean | undefined
 }
 
 /** What a merge will write. Sizes are bytes. */
@@ -43,6 +48,7 @@ export interface MergePlan {
   readonly format: 'raw' | 'squashfs'
   readonly compression: string | null
   readonly blocks: BlockCounts | null
+  readonly trim: { readonly freeBytes: number } | null
   readonly sizeAtMost: number
   readonly freeBytes: number
   readonly estimatedSeconds: number
@@ -66,12 +72,6 @@ const outputFolder = async (output: string): Promise<{ folder: Folder; name: str
 
 /** @throws NOT_FOUND, USAGE, REFUSED  the output is there already, NO_SPACE, UNSUPPORTED, CORRUPT */
 export const planMerge = async (target: Target, options: MergeOptions): Promise<MergePlan> => {
-  const format = options.format ?? 'raw'
-  if (
-    format === 'raw' &&
-    (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined)
-  )
-    throw new LiveError('USAGE', '--comp, --block-size and --level go with --format squashfs')
   const { folder, name } = await outputFolder(options.output)
   if (await folder.facts(name))
     throw new LiveError('REFUSED', `${options.output} is there already: choose another name, or remove it first`, {
@@ -79,7 +79,15 @@ export const planMerge = async (target: Target, options: MergeOptions): Promise<
     })
   const stack = await openStack(target)
   try {
-    const image = format === 'squashfs' ? await planImage(stack, options) : undefined
+    const asked = options.format ?? 'raw'
+    const format = asked === 'same' ? (stack.base.squashfs ? 'squashfs' : 'raw') : asked
+    if (
+      format === 'raw' &&
+      (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined)
+    )
+      throw new LiveError('USAGE', '--comp, --block-size and --level go with --format squashfs')
+    const merged = await openMergedRoot(stack.root, options)
+    const image = format === 'squashfs' ? await planImage(stack, merged, options) : undefined
     if (image) await chooseEncoder(image.settings.compressor, stack.pool)
     const sizeAtMost = image ? image.sizeAtMost : await rawSize(stack, folder)
     const freeBytes = await folder.freeBytes()
@@ -106,10 +114,11 @@ export const planMerge = async (target: Target, options: MergeOptions): Promise<
       format,
       compression: image ? describeCompressor(image.settings.compressor, image.settings.blockSize) : null,
       blocks: image?.blocks ?? null,
+      trim: trimOf(merged),
       sizeAtMost,
       freeBytes,
       estimatedSeconds: estimateSeconds(image?.blocks.touchedBytes ?? 0, image?.settings.compressor.name, sizeAtMost),
-      findings: await rootFindings(stack),
+      findings: merged.findings,
     }
   } finally {
     await stack.close()
@@ -147,12 +156,12 @@ export async function* runMerge(
     const folder = wrapFolder(found)
     const stack = await openStack(target)
     try {
-      const findings = await rootFindings(stack)
+      const merged = await openMergedRoot(stack.root, plan.options)
       const made =
         plan.format === 'raw'
-          ? await mergeRaw(stack, folder, name, plan, report, signal)
-          : await mergeSquashfs(stack, folder, name, plan, report, signal)
-      return { verb: 'merge' as const, output: plan.output, ...made, findings }
+          ? await mergeRaw(merged.device, folder, name, plan, report, signal)
+          : await mergeSquashfs(stack, merged, folder, name, plan, report, signal)
+      return { verb: 'merge' as const, output: plan.output, ...made, findings: merged.findings }
     } finally {
       await stack.close()
     }
@@ -191,20 +200,20 @@ const making = async <T, V>(
 }
 
 const mergeRaw = async (
-  stack: Stack,
+  root: Device,
   folder: Folder,
   name: string,
   plan: MergePlan,
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<Made> => {
-  const { size } = stack.root
+  const { size } = root
   const { verified } = await making(
     folder,
     name,
     async file => {
       await file.truncate(size)
-      await copyData(stack.root, file, {
+      await copyData(root, file, {
         signal,
         onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
       })
@@ -212,7 +221,7 @@ const mergeRaw = async (
     },
     async back => {
       if (plan.options.verify === false) return null
-      await compareAll(stack.root, back, report, signal)
+      await compareAll(root, back, report, signal)
       return { bytes: size, readBack: back.from }
     },
   )
@@ -221,13 +230,14 @@ const mergeRaw = async (
 
 const mergeSquashfs = async (
   stack: Stack,
+  merged: MergedRoot,
   folder: Folder,
   name: string,
   plan: MergePlan,
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<Made> => {
-  const image = await planImage(stack, plan.options)
+  const image = await planImage(stack, merged, plan.options)
   const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
   const decoder = { decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) }
   const { made: written, verified } = await making(

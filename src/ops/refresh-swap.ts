@@ -1,8 +1,10 @@
-import type { Device } from '../block/device.js'
 import { openFile } from '../block/file.js'
+import { masked } from '../block/masked.js'
+import { snapshot } from '../block/snapshot/snapshot.js'
 import { readStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
+import { openMergedRoot } from '../liveos/merged-root.js'
 import { openBase } from '../liveos/stack.js'
 import { type HostFile, NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX } from '../liveos/target.js'
 import {
@@ -98,17 +100,24 @@ export const clearUp = async (
   return { overlayReset: mayReset, readBack }
 }
 
-/** True where every chunk of the overlay equals the base, so that emptying the overlay changes nothing. */
+/**
+ * True where the base already holds what the overlay does, so that emptying the overlay changes nothing. Compared is the
+ * root as a merge writes it: with the overlay's journal replayed, and without what is free.
+ */
 const isMerged = async (folder: Folder, base: string, overlay: HostFile): Promise<boolean> => {
   const [baseFile, overlayFile] = [await folder.open(base), await openFile(overlay.path)]
   try {
     const { origin } = await openBase(baseFile)
     const store = await readStore(overlayFile, { originSize: origin.size })
     if (store.state === 'invalid') return false
+    const { device, free } = await openMergedRoot(await snapshot(origin, overlayFile, { store }))
+    const below = free ? masked(origin, free) : origin
     const { chunkSize } = store
-    for (const { oldChunk, newChunk } of store.exceptions.range()) {
-      const length = Math.min(chunkSize, origin.size - oldChunk * chunkSize)
-      if (!(await isEqual(origin, oldChunk * chunkSize, overlayFile, newChunk * chunkSize, length))) return false
+    for (const { oldChunk } of store.exceptions.range()) {
+      const start = oldChunk * chunkSize
+      const length = Math.min(chunkSize, origin.size - start)
+      const [above, under] = await Promise.all([device.read(start, length), below.read(start, length)])
+      if (Buffer.compare(above, under) !== 0) return false
     }
     return true
   } catch (error) {
@@ -119,9 +128,6 @@ const isMerged = async (folder: Folder, base: string, overlay: HostFile): Promis
     await baseFile.close()
   }
 }
-
-const isEqual = async (a: Device, aOffset: number, b: Device, bOffset: number, length: number): Promise<boolean> =>
-  Buffer.compare(await a.read(aOffset, length), await b.read(bOffset, length)) === 0
 
 /** Records that the new image is complete, then swaps it in and clears up. From here on nothing is cancelled. */
 export const finish = async (

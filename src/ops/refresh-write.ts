@@ -6,10 +6,11 @@ import type { Finding } from '../finding.js'
 import { type WriteOutcome, writeSquashfs } from '../fs/squashfs/writer.js'
 import type { Folder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
+import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import { NEW_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import { checkImage, type ImageCheck } from './check-image.js'
-import { planImage, rootFindings } from './image-plan.js'
+import { planImage } from './image-plan.js'
 import type { Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import { type ImageMark, markOf } from './refresh-state.js'
@@ -123,11 +124,11 @@ export const writeNew = async (
 ): Promise<{ written: Written; findings: readonly Finding[] }> => {
   const stack = await openStack(source)
   try {
-    const findings = await rootFindings(stack)
+    const merged = await openMergedRoot(stack.root, plan.options)
     const written = stack.base.squashfs
-      ? await writeCompressed(stack, folder, name, plan, report, signal)
-      : await writeRaw(stack, folder, name, plan, report, signal)
-    return { written, findings: [...findings, ...written.findings] }
+      ? await writeCompressed(stack, merged, folder, name, plan, report, signal)
+      : await writeRaw(stack, merged.device, folder, name, plan, report, signal)
+    return { written, findings: [...merged.findings, ...written.findings] }
   } finally {
     await stack.close()
   }
@@ -145,13 +146,14 @@ const decoderOf = (stack: Stack<Folder>) => ({ decode: stack.pool.decode, depth:
 
 const writeCompressed = async (
   stack: Stack<Folder>,
+  merged: MergedRoot,
   folder: Folder,
   name: string,
   { options }: RefreshPlan,
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<Written> => {
-  const image = await planImage(stack, options)
+  const image = await planImage(stack, merged, options)
   const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
   const file = await folder.create(name + NEW_SUFFIX)
   let written: WriteOutcome
@@ -190,6 +192,7 @@ const writeCompressed = async (
 
 const writeRaw = async (
   stack: Stack<Folder>,
+  root: Device,
   folder: Folder,
   name: string,
   { options }: RefreshPlan,
@@ -199,8 +202,8 @@ const writeRaw = async (
   const file = await folder.create(name + NEW_SUFFIX)
   let findings: readonly Finding[]
   try {
-    await file.truncate(stack.root.size)
-    await copyData(stack.root, file, {
+    await file.truncate(root.size)
+    await copyData(root, file, {
       signal,
       onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
     })
@@ -215,8 +218,8 @@ const writeRaw = async (
   try {
     let verified: Verified | null = null
     if (options.verify ?? true) {
-      await compareAll(stack.root, back, report, signal)
-      verified = { bytes: stack.root.size, readBack: back.from }
+      await compareAll(root, back, report, signal)
+      verified = { bytes: root.size, readBack: back.from }
     }
     return { mark: await markOf(back), blocks: null, encoder: null, verified, findings }
   } finally {

@@ -3,6 +3,7 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, factsOf, openFolder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
+import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import {
   findBaseName,
@@ -20,8 +21,8 @@ import {
   describeCompressor,
   estimateSeconds,
   planImage,
-  rootFindings,
   type Transcode,
+  trimOf,
 } from './image-plan.js'
 import { type RefreshState, readState } from './refresh-state.js'
 
@@ -32,6 +33,8 @@ export interface RefreshOptions extends Transcode {
   readonly stage?: string | undefined
   /** read everything back and compare; true if left out */
   readonly verify?: boolean | undefined
+  /** blocks that the root filesystem has free become holes; true if left out */
+  readonly trim?: boolean | undefined
   /** after a refresh with a stage was cut short: put the old base back instead of finishing */
   readonly restore?: boolean | undefined
 }
@@ -49,6 +52,7 @@ export interface RefreshPlan {
   readonly compression: string | null
   readonly encoder: string | null
   readonly blocks: BlockCounts | null
+  readonly trim: { readonly freeBytes: number } | null
   readonly space: {
     readonly oldBytes: number
     readonly newBytesAtMost: number
@@ -121,6 +125,7 @@ const planResume = async (input: TargetInput, options: RefreshOptions, state: Re
     compression: null,
     encoder: null,
     blocks: null,
+    trim: null,
     space: null,
     cannotBoot: rewriting
       ? 'the stick can’t boot now; it can again when this is done'
@@ -190,7 +195,8 @@ export const planFresh = async (
   const stack = await openStack(target)
   try {
     checkWorthwhile(stack, options)
-    const findings = [...(await rootFindings(stack))]
+    const merged = await openMergedRoot(stack.root, options)
+    const findings = [...merged.findings]
     const { folder, name } = target.base
     const raw = !stack.base.squashfs
     if (raw && (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined))
@@ -198,7 +204,7 @@ export const planFresh = async (
         'USAGE',
         `${name} is not compressed, so --comp, --block-size and --level mean nothing here: 'liveos merge --format squashfs' makes a compressed image of it`,
       )
-    const image = raw ? undefined : await planImage(stack, options)
+    const image = raw ? undefined : await planImage(stack, merged, options)
     const encoder = image && (await chooseEncoder(image.settings.compressor, stack.pool))
     if (image?.transcodes)
       findings.push({
@@ -220,6 +226,7 @@ export const planFresh = async (
       compression: image ? describeCompressor(image.settings.compressor, image.settings.blockSize) : null,
       encoder: encoder?.name ?? null,
       blocks,
+      trim: trimOf(merged),
       space,
       cannotBoot: cannotBoot(target, options),
       estimatedSeconds: estimateSeconds(

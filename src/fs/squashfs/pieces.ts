@@ -123,7 +123,8 @@ export const layOutData = (
           const length = Math.min(blockSize, content.size - block * blockSize)
           const usable =
             reuse && block < reuse.file.blockCount && reuse.file.lengthOf(block) === length && !reuse.changed(block)
-          if (!usable) yield { kind: 'fresh', file, block, start: block * blockSize, length }
+          if (reuse?.empty(block)) yield { kind: 'hole', file, block, length }
+          else if (!usable) yield { kind: 'fresh', file, block, start: block * blockSize, length }
           else {
             const at = reuse.file.stored(block)
             yield at ? { kind: 'verbatim', file, block, at, length } : { kind: 'hole', file, block, length }

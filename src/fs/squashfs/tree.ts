@@ -28,6 +28,8 @@ export interface Reuse {
   readonly source: Squashfs
   /** true where the new content may differ from the block (the tail in a fragment is block `file.blockCount`) */
   changed(block: number): boolean
+  /** true where the new content is known to be all zero: the block becomes a hole, unread */
+  empty(block: number): boolean
 }
 
 export interface FileNode extends NodeHead {
@@ -89,7 +91,7 @@ export const readTree = async (
         kind: 'file',
         ...head,
         content: file,
-        reuse: { file, source: fs, changed: () => false },
+        reuse: { file, source: fs, changed: () => false, empty: () => false },
       }
       made = replace?.(path, plain) ?? plain
     } else if (inode.kind === 'symlink') made = { kind: 'symlink', ...head, target: await fs.target(inode) }

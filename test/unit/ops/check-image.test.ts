@@ -6,6 +6,7 @@ import { isLiveError } from '../../../src/error.js'
 import { openSquashfs, type Squashfs } from '../../../src/fs/squashfs/reader.js'
 import { writeSquashfs } from '../../../src/fs/squashfs/writer.js'
 import { chooseEncoder } from '../../../src/liveos/encoder.js'
+import { openMergedRoot } from '../../../src/liveos/merged-root.js'
 import { openStack } from '../../../src/liveos/stack.js'
 import { findTarget } from '../../../src/liveos/target.js'
 import { checkImage } from '../../../src/ops/check-image.js'
@@ -28,7 +29,7 @@ const withImage = async (
   const stick = await smallStick(await path(`stick${count++}`), { packed })
   const stack = await openStack(await findTarget({ target: stick.path }), { threads: 1 })
   try {
-    const plan = await planImage(stack, {})
+    const plan = await planImage(stack, await openMergedRoot(stack.root), {})
     const encoder = await chooseEncoder(plan.settings.compressor, stack.pool)
     const output = await path(`image${count}`)
     const file = await createFile(output)

@@ -42,6 +42,8 @@ export interface ReplayedDevice extends SparseDevice {
   readonly blockSize: number
   /** What the journal replaces, ascending by block. The superblock and the journal's are changed besides. */
   replacedBlocks(): Iterable<ReplacedBlock>
+  /** bytes changed besides: of the superblock and of the journal's */
+  readonly patchedRuns: readonly { readonly start: number; readonly length: number }[]
 }
 
 /**
@@ -84,6 +86,7 @@ export const openReplayed = async (device: Device): Promise<ReplayedDevice> => {
     replayed: replay.replayed,
     blockSize: superblock.blockSize,
     replacedBlocks: () => replacedBlocks(log, replay.replaced),
+    patchedRuns: patches.map(({ offset, bytes }) => ({ start: offset, length: bytes.length })),
   }
 }
 
@@ -120,6 +123,7 @@ const unchanged = (device: Device, { blockSize }: Ext4Superblock): ReplayedDevic
     endedBy: 'clean',
   },
   replacedBlocks: () => [],
+  patchedRuns: [],
 })
 
 /** @throws CORRUPT  a block lies past the filesystem; a replayed superblock may say that it grew */
