@@ -1,0 +1,191 @@
+import { isLiveError } from '../../error.js'
+import { readBlockMap } from '../../fs/ext4/block-map.js'
+import { hasMap } from '../../fs/ext4/content.js'
+import { runsOf } from '../../fs/ext4/file.js'
+import { inlineBytes } from '../../fs/ext4/inline.js'
+import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
+import type { Run } from '../../fs/filesystem.js'
+import { ahead } from './ahead.js'
+import type { ByteRanges } from './ranges.js'
+import { type Side, stopIfAborted } from './side.js'
+import type { Sweeping } from './sweep.js'
+
+/** What a comparison of two files found, once all of them were compared. */
+export interface Compared {
+  changed: boolean
+  /** bytes of data that differ, in blocks */
+  changedBytes: number
+}
+
+/** Bytes of two files to be compared: where they lie on each side; -1 for a hole. */
+interface Stretch {
+  readonly file: Job
+  /** in the file */
+  readonly offset: number
+  readonly length: number
+  readonly before: number
+  readonly after: number
+}
+
+interface Job extends Compared {
+  readonly path: string
+  /** one difference is enough: all that is there now counts as changed */
+  readonly whole: number | undefined
+}
+
+/** Files whose bytes are compared together, in the order of the disk. */
+export interface ContentComparison {
+  /**
+   * Plans the comparison of two regular files; the answer is whole after `run`.
+   *
+   * @throws CORRUPT, IO
+   */
+  add(path: string, before: Ext4Inode, after: Ext4Inode): Promise<Compared>
+  /** @throws CANCELLED */
+  run(): Promise<void>
+}
+
+const PIECE = 1 << 19
+const PIECES_AHEAD = 8
+
+/** Where a file's data lie on its device. Encrypted ones are compared as they are stored. @throws CORRUPT, IO */
+const runsIn = async ({ volume }: Side, inode: Ext4Inode): Promise<readonly Run[]> =>
+  hasMap(volume, inode) ? runsOf(await readBlockMap(volume, inode), volume.superblock.blockSize, inode.size) : []
+
+/** Bytes of data of a regular file, holes left out. @throws CORRUPT, IO */
+export const dataBytes = async (side: Side, inode: Ext4Inode): Promise<number> => {
+  if (inode.kind !== 'file') return 0
+  if (inode.flags & INODE_FLAG.inlineData) return inode.size
+  return (await runsIn(side, inode)).reduce((sum, { length }) => sum + length, 0)
+}
+
+/** Data from `offset` to the end. */
+const dataFrom = (runs: readonly Run[], offset: number): number =>
+  runs.reduce((sum, run) => sum + Math.max(0, run.offset + run.length - Math.max(offset, run.offset)), 0)
+
+/** Splits two files up to `end` where a run of either begins or ends. */
+function* stretches(
+  before: readonly Run[],
+  after: readonly Run[],
+  end: number,
+): Iterable<{ offset: number; length: number; before: number; after: number }> {
+  let [b, a] = [0, 0]
+  const at = (runs: readonly Run[], index: number, offset: number): { start: number; until: number } => {
+    const run = runs[index]
+    if (!run) return { start: -1, until: end }
+    if (run.offset > offset) return { start: -1, until: run.offset }
+    return { start: run.start + offset - run.offset, until: run.offset + run.length }
+  }
+  for (let offset = 0; offset < end; ) {
+    while (b < before.length && before[b]!.offset + before[b]!.length <= offset) b++
+    while (a < after.length && after[a]!.offset + after[a]!.length <= offset) a++
+    const [was, is] = [at(before, b, offset), at(after, a, offset)]
+    const stop = Math.min(was.until, is.until, end)
+    if (was.start >= 0 || is.start >= 0) yield { offset, length: stop - offset, before: was.start, after: is.start }
+    offset = stop
+  }
+}
+
+/** Bytes of the blocks that differ. */
+const differingBytes = (a: Uint8Array, b: Uint8Array, offset: number, blockSize: number): number => {
+  if (Buffer.compare(a, b) === 0) return 0
+  let bytes = 0
+  for (let at = 0; at < a.length; ) {
+    const end = Math.min(a.length, at + blockSize - ((offset + at) % blockSize))
+    if (Buffer.compare(a.subarray(at, end), b.subarray(at, end)) !== 0) bytes += end - at
+    at = end
+  }
+  return bytes
+}
+
+/** Compares contents of files where the two sides may differ, and nowhere else. */
+export const contentComparison = ({ base, root, touched, told, signal, onBytes }: Sweeping): ContentComparison => {
+  const { blockSize } = root.volume.superblock
+  const planned: Stretch[] = []
+
+  const plan = (file: Job, stretch: Omit<Stretch, 'file'>): void => {
+    for (let skip = 0; skip < stretch.length; skip += PIECE)
+      planned.push({
+        file,
+        offset: stretch.offset + skip,
+        length: Math.min(PIECE, stretch.length - skip),
+        before: stretch.before < 0 ? -1 : stretch.before + skip,
+        after: stretch.after < 0 ? -1 : stretch.after + skip,
+      })
+  }
+
+  const addMapped = async (file: Job, before: Ext4Inode, after: Ext4Inode): Promise<void> => {
+    const was = await runsIn(base, before)
+    const is = await runsIn(root, after)
+    const common = Math.min(before.size, after.size)
+    if (before.size !== after.size) {
+      file.changed = true
+      file.changedBytes = file.whole ?? dataFrom(was, common) + dataFrom(is, common)
+      if (file.whole !== undefined) return
+    }
+    for (const stretch of stretches(was, is, common)) {
+      if (stretch.before !== stretch.after) plan(file, stretch)
+      else planTouched(file, stretch, touched)
+    }
+  }
+  const planTouched = (file: Job, { offset, length, before }: Omit<Stretch, 'file'>, ranges: ByteRanges): void => {
+    for (const { start, end } of ranges.within(before, before + length))
+      plan(file, { offset: offset + start - before, length: end - start, before: start, after: start })
+  }
+
+  /** A file that is kept in its inode on one of the sides, or on both: it is small there. */
+  const addInline = async (file: Job, before: Ext4Inode, after: Ext4Inode): Promise<void> => {
+    const bytesOf = async (side: Side, inode: Ext4Inode): Promise<Uint8Array> => {
+      if (inode.flags & INODE_FLAG.inlineData) return inlineBytes(side.volume, inode)
+      const bytes = new Uint8Array(inode.size)
+      for (const { offset, length, start } of await runsIn(side, inode))
+        bytes.set(await side.volume.device.read(start, length), offset)
+      return bytes
+    }
+    file.changed = before.size !== after.size
+    if (!file.changed) file.changed = Buffer.compare(await bytesOf(base, before), await bytesOf(root, after)) !== 0
+    if (file.changed) file.changedBytes = file.whole ?? (await dataBytes(root, after))
+  }
+
+  const compare = async (stretch: Stretch): Promise<void> => {
+    const { file, offset, length } = stretch
+    if (file.whole !== undefined && file.changed) return
+    try {
+      const read = async (side: Side, at: number): Promise<Uint8Array> =>
+        at < 0 ? new Uint8Array(length) : side.volume.device.read(at, length)
+      const [was, is] = await Promise.all([read(base, stretch.before), read(root, stretch.after)])
+      const bytes = differingBytes(was, is, offset, blockSize)
+      if (bytes === 0) return
+      file.changedBytes = file.whole ?? file.changedBytes + bytes
+      file.changed = true
+    } catch (error) {
+      if (!isLiveError(error)) throw error
+      told.tell(error, file.path)
+    }
+  }
+
+  return {
+    async add(path, before, after) {
+      const whole = before.ino === after.ino ? undefined : await dataBytes(root, after)
+      const file: Job = { path, whole, changed: false, changedBytes: 0 }
+      if ((before.flags | after.flags) & INODE_FLAG.inlineData) await addInline(file, before, after)
+      else await addMapped(file, before, after)
+      return file
+    },
+    async run() {
+      // A base that is compressed is expanded once, from its front to its back.
+      const place = ({ before, after }: Stretch): number => (before < 0 ? after : before)
+      planned.sort((a, b) => place(a) - place(b))
+      const total = planned.reduce((sum, { length }) => sum + length, 0)
+      let done = 0
+      for await (const length of ahead(planned, PIECES_AHEAD, async stretch => {
+        await compare(stretch)
+        return stretch.length
+      })) {
+        stopIfAborted(signal)
+        done += length
+        onBytes(done, total)
+      }
+    },
+  }
+}

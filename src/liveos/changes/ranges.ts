@@ -1,0 +1,108 @@
+import type { Store } from '../../block/snapshot/store.js'
+import type { ReplayedDevice } from '../../fs/ext4/journal/replayed.js'
+
+/** Bytes from `start` to before `end`. */
+export interface ByteRange {
+  readonly start: number
+  readonly end: number
+}
+
+/** Ranges of bytes of a device: in order, apart from each other. */
+export interface ByteRanges {
+  readonly count: number
+  /** of all ranges together */
+  readonly bytes: number
+  /** True where any byte from `start` to before `end` is in them. */
+  touches(start: number, end: number): boolean
+  /** What of the bytes from `start` to before `end` is in them, in order. */
+  within(start: number, end: number): Iterable<ByteRange>
+}
+
+/** Joins sorted ranges that overlap or touch. */
+function* joined(ranges: Iterable<ByteRange>): Iterable<ByteRange> {
+  let last: { start: number; end: number } | undefined
+  for (const { start, end } of ranges) {
+    if (last && start <= last.end) last.end = Math.max(last.end, end)
+    else {
+      if (last) yield last
+      last = { start, end }
+    }
+  }
+  if (last) yield last
+}
+
+/** Ranges of several sources, each sorted by start, as one sorted row. */
+function* merged(sources: readonly Iterable<ByteRange>[]): Iterable<ByteRange> {
+  const rows = sources.map(source => source[Symbol.iterator]())
+  const heads = rows.map(row => row.next())
+  for (;;) {
+    let first = -1
+    for (const [index, head] of heads.entries())
+      if (!head.done && (first < 0 || head.value.start < heads[first]!.value!.start)) first = index
+    if (first < 0) return
+    yield heads[first]!.value!
+    heads[first] = rows[first]!.next()
+  }
+}
+
+/** Makes a set of ranges from sources that each are sorted by start; they may overlap. */
+export const byteRanges = (...sources: readonly Iterable<ByteRange>[]): ByteRanges => {
+  let starts = new Float64Array(256)
+  let ends = new Float64Array(256)
+  let count = 0
+  let bytes = 0
+  for (const { start, end } of joined(merged(sources.map(joined)))) {
+    if (count === starts.length) {
+      const [longerStarts, longerEnds] = [new Float64Array(count * 2), new Float64Array(count * 2)]
+      longerStarts.set(starts)
+      longerEnds.set(ends)
+      starts = longerStarts
+      ends = longerEnds
+    }
+    starts[count] = start
+    ends[count++] = end
+    bytes += end - start
+  }
+  /** The first range that ends behind a byte. */
+  const firstAfter = (offset: number): number => {
+    let low = 0
+    let high = count
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (ends[middle]! <= offset) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  return {
+    count,
+    bytes,
+    touches(start, end) {
+      const index = firstAfter(start)
+      return index < count && starts[index]! < end
+    },
+    *within(start, end) {
+      for (let index = firstAfter(start); index < count && starts[index]! < end; index++)
+        yield { start: Math.max(start, starts[index]!), end: Math.min(end, ends[index]!) }
+    },
+  }
+}
+
+/**
+ * Where the root filesystem can differ from its base: the chunks of the overlay, and the blocks that the journal of
+ * either of the two replaces. Bytes outside are the same in both.
+ */
+export const touchedRanges = (store: Store, base: ReplayedDevice, root: ReplayedDevice): ByteRanges => {
+  function* chunks(): Iterable<ByteRange> {
+    const { exceptions, chunkSize } = store
+    for (let index = 0; index < exceptions.count; index++) {
+      const start = exceptions.oldChunkAt(index) * chunkSize
+      yield { start, end: Math.min(start + chunkSize, root.size) }
+    }
+  }
+  function* blocks(device: ReplayedDevice): Iterable<ByteRange> {
+    for (const { block } of device.replacedBlocks())
+      yield { start: block * device.blockSize, end: (block + 1) * device.blockSize }
+  }
+  return byteRanges(chunks(), blocks(base), blocks(root))
+}

@@ -1,0 +1,120 @@
+import { isLiveError, LiveError } from '../../error.js'
+import type { Finding } from '../../finding.js'
+import { type Ext4Inode, parseInode, readInode } from '../../fs/ext4/inode.js'
+import { readListing } from '../../fs/ext4/listing.js'
+import type { Volume } from '../../fs/ext4/volume.js'
+import type { Entry } from '../../fs/filesystem.js'
+import { printableName } from '../../fs/name.js'
+
+/** Findings that are told one by one; a damaged medium may have millions. */
+const MAX_FINDINGS = 1000
+
+/** What can't be read, once for each place. */
+export interface Told {
+  /** Tells of an error that one place of the image has. Everything but damage goes on as it is. @throws what is no damage */
+  tell(error: unknown, where: string): void
+  all(): readonly Finding[]
+}
+
+export const told = (): Told => {
+  const findings = new Map<string, Finding>()
+  let more = 0
+  return {
+    tell(error, where) {
+      if (!isLiveError(error) || !['CORRUPT', 'UNSUPPORTED', 'IO', 'NOT_FOUND'].includes(error.code)) throw error
+      const key = `${where}\n${error.message}`
+      if (findings.has(key)) return
+      if (findings.size >= MAX_FINDINGS) {
+        more++
+        return
+      }
+      findings.set(key, {
+        code: error.code === 'UNSUPPORTED' ? 'DIFF_UNSUPPORTED' : 'DIFF_UNREADABLE',
+        severity: 'error',
+        where,
+        message: `${printableName(where)} could not be compared: ${error.message}`,
+      })
+    },
+    all() {
+      const all = [...findings.values()]
+      if (more > 0)
+        all.push({
+          code: 'MORE_FINDINGS',
+          severity: 'error',
+          where: all[0]!.where,
+          message: `${more} more findings were not kept`,
+        })
+      return all
+    },
+  }
+}
+
+/** @throws CANCELLED */
+export const stopIfAborted = (signal: AbortSignal | undefined): void => {
+  if (signal?.aborted) throw new LiveError('CANCELLED', 'comparing with the base was cancelled', {}, signal.reason)
+}
+
+const INODES_A_SLAB = 1024
+
+/** Bytes of inodes, packed: an object for each would take four times as much. */
+const inodeShelf = (inodeSize: number) => {
+  const slots = new Map<number, number>()
+  const slabs: Uint8Array[] = []
+  return {
+    put(ino: number, bytes: Uint8Array): void {
+      if (slots.has(ino)) return
+      const slot = slots.size
+      if (slot % INODES_A_SLAB === 0) slabs.push(new Uint8Array(INODES_A_SLAB * inodeSize))
+      slabs.at(-1)!.set(bytes, (slot % INODES_A_SLAB) * inodeSize)
+      slots.set(ino, slot)
+    },
+    get(ino: number): Uint8Array | undefined {
+      const slot = slots.get(ino)
+      if (slot === undefined) return undefined
+      const at = (slot % INODES_A_SLAB) * inodeSize
+      return slabs[Math.floor(slot / INODES_A_SLAB)]!.subarray(at, at + inodeSize)
+    },
+  }
+}
+
+/** One of the two filesystems that are compared. */
+export interface Side {
+  /** for words: `the base` or `the root` */
+  readonly name: string
+  readonly volume: Volume
+  /** Keeps an inode that will be asked for. */
+  keep(ino: number, bytes: Uint8Array): void
+  /** @throws CORRUPT, IO */
+  inode(ino: number): Promise<Ext4Inode>
+  /** Names of a directory that is in use. @throws CORRUPT, UNSUPPORTED, IO */
+  read(ino: number): Promise<readonly Entry[]>
+}
+
+export const openSide = (name: string, volume: Volume): Side => {
+  const { inodeSize, inodesPerGroup, blockSize } = volume.superblock
+  const shelf = inodeShelf(inodeSize)
+  const inode = async (ino: number): Promise<Ext4Inode> => {
+    const bytes = shelf.get(ino)
+    if (!bytes) return readInode(volume, ino)
+    const group = await volume.group(Math.floor((ino - 1) / inodesPerGroup))
+    const offset = group.inodeTable * blockSize + ((ino - 1) % inodesPerGroup) * inodeSize
+    return parseInode(volume, ino, bytes, offset)
+  }
+  return {
+    name,
+    volume,
+    keep: (ino, bytes) => shelf.put(ino, bytes),
+    inode,
+    async read(ino) {
+      const directory = await inode(ino)
+      if (directory.kind !== 'directory' || directory.linkCount === 0)
+        throw volume.wrong(
+          directory.offset,
+          `i_mode of inode ${ino}`,
+          'a directory',
+          directory.linkCount === 0 ? 'deleted' : (directory.kind ?? 'none'),
+        )
+      return (await readListing(volume, directory)).entries
+    },
+  }
+}
