@@ -1,6 +1,6 @@
 /**
  * The library's public names. A file opened in a filesystem is a Device, so a stick is put together by recursion:
- * `openFile` → `openSquashfs` → `open` → `snapshot`. The verbs are plan and run pairs over that.
+ * `openFile` → `openFs` → `open` → `snapshot`. The verbs are plan and run pairs over that.
  */
 
 export { cache } from './block/cache.js'
@@ -9,8 +9,11 @@ export { type Device, type Extent, extentsOf, type SparseDevice, type WritableDe
 export { openReadBack, type ReadBackDevice } from './block/direct.js'
 export { errorTarget } from './block/error-target.js'
 export { createFile, type FileDevice, type GrowingFile, openFile, openWritableFile } from './block/file.js'
+export { type HttpDevice, openHttp } from './block/http.js'
 export { linear, type Segment, slice } from './block/linear.js'
 export { memory } from './block/memory.js'
+export { openPartition, type Partition } from './block/partitions/partition.js'
+export { type PartitionTable, readPartitions } from './block/partitions/reader.js'
 export { snapshot } from './block/snapshot/snapshot.js'
 export { statusLine } from './block/snapshot/status.js'
 export { readStore, type Store } from './block/snapshot/store.js'
@@ -19,10 +22,42 @@ export { openPool } from './bytes/pool.js'
 export { type ErrorCode, type ErrorData, isLiveError, LiveError } from './error.js'
 export type { Finding } from './finding.js'
 export { detectFs, type FsType } from './fs/detect.js'
-export type { Entry, FileKind, FileSystem, Stat, Xattr } from './fs/filesystem.js'
+export { openReplayed, type ReplayedDevice } from './fs/ext4/journal/replayed.js'
+export { type Ext4, openExt4 } from './fs/ext4/reader.js'
+export { checkFat } from './fs/fat/check.js'
+export { type Fat, openFat } from './fs/fat/reader.js'
+export {
+  type Entry,
+  type FileKind,
+  type FileSystem,
+  type FreeRun,
+  hasXattrs,
+  isMapped,
+  type MappedFileSystem,
+  type Run,
+  type Stat,
+  type Xattr,
+  type XattrFileSystem,
+} from './fs/filesystem.js'
+export { readBootCatalog } from './fs/iso9660/boot-catalog.js'
+export { type Iso9660, openIso9660 } from './fs/iso9660/reader.js'
+export { decodeName, encodeName, printableName } from './fs/name.js'
+export { type OpenOptions, openFs } from './fs/open.js'
+export { resolvePath } from './fs/resolve.js'
 export { openSquashfs, type Squashfs } from './fs/squashfs/reader.js'
+export { type Walked, walk } from './fs/walk.js'
+export { type DirectoryFileSystem, openDirectory } from './host/directory.js'
+export type { BootConfig, BootEntry } from './liveos/boot/config.js'
+export { findBootConfigs } from './liveos/boot/find.js'
+export { installedKernels, kernelVersion } from './liveos/kernel-version.js'
+export { type OpenTarget, openTarget } from './liveos/open-target.js'
+export { type Release, readRelease } from './liveos/release.js'
+export { openSource, type Source, type Volume } from './liveos/source.js'
 export { openStack, type Stack } from './liveos/stack.js'
 export { findTarget, type Target, type TargetInput } from './liveos/target.js'
+export { type Layer, openView, type View } from './liveos/view.js'
+export { type CopyTreeOutcome, copyTree } from './ops/copy-tree.js'
+export { type Inspection, inspect } from './ops/inspect.js'
 export { type MergeOptions, type MergeOutcome, type MergePlan, planMerge, runMerge } from './ops/merge.js'
 export type { Progress } from './ops/progress.js'
 export { planRefresh, type RefreshOptions, type RefreshPlan } from './ops/refresh.js'

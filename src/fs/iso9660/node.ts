@@ -12,6 +12,9 @@ export interface Section {
   readonly length: number
 }
 
+/** Ways of storing a file that are not read. */
+export type Obstacle = 'zisofs' | 'sparse files of Rock Ridge' | 'interleaved files'
+
 /** A name in a directory, with all that its records tell. */
 export interface Node {
   readonly name: string
@@ -21,7 +24,7 @@ export interface Node {
   /** where a file's data are, in the file's order */
   readonly sections: readonly Section[]
   /** why a file's data can't be read as they are: the feature that is missing */
-  readonly obstacle: string | undefined
+  readonly obstacle: Obstacle | undefined
   /** of a directory: its extent. The length is undefined where only the directory itself tells it (Rock Ridge CL). */
   readonly directory: { readonly start: number; readonly length: number | undefined } | undefined
   /** what is wrong with all but name and kind; none of it is to be used */

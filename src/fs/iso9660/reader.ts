@@ -69,7 +69,10 @@ export const openIso9660 = async (image: Device, options: Iso9660Options = {}): 
     return { ...self.stat, inode: node.stat.inode }
   }
   const runsOf = (node: Node, path: string): readonly Run[] => {
-    if (node.obstacle !== undefined) throw unsupported(node.obstacle, `${path} in ${image.name}`)
+    const where = `${path} in ${image.name}`
+    if (node.obstacle === 'zisofs') throw unsupported('zisofs', where)
+    if (node.obstacle === 'sparse files of Rock Ridge') throw unsupported('sparse files of Rock Ridge', where)
+    if (node.obstacle === 'interleaved files') throw unsupported('interleaved files', where)
     const runs: Run[] = []
     let offset = 0
     for (const { start, length } of node.sections) {
