@@ -66,14 +66,19 @@ export interface XattrSetter {
   readonly isFull: boolean
   /** sets all that waits, also what is added meanwhile */
   flush(): Promise<void>
+  /** gives up what waits; `after` runs all the same */
+  drop(): Promise<void>
 }
 
 const BATCH = 256
 const BATCH_BYTES = 1 << 20
+/** So many files one behind the other that take no attributes: then the target takes none. */
+const REFUSALS = 32
 
 export const xattrSetter = (findings: CopyFindings, signal: AbortSignal | undefined): XattrSetter => {
   const waiting: Waiting[] = []
   let bytes = 0
+  let refusals = 0
 
   const run = async (batch: readonly Waiting[]): Promise<void> => {
     const text = batch
@@ -92,7 +97,11 @@ export const xattrSetter = (findings: CopyFindings, signal: AbortSignal | undefi
   /** One by one where some of many failed, so that it is known which. */
   const set = async (batch: readonly Waiting[]): Promise<void> => {
     try {
-      await run(batch)
+      if (refusals < REFUSALS) {
+        await run(batch)
+        refusals = 0
+        return
+      }
     } catch (error) {
       if (!isLiveError(error) || error.code === 'CANCELLED') throw error
       if (batch.length > 1) {
@@ -101,7 +110,9 @@ export const xattrSetter = (findings: CopyFindings, signal: AbortSignal | undefi
         await set(batch.slice(half))
         return
       }
-      const [{ path, xattrs }] = batch as [Waiting]
+      refusals++
+    }
+    for (const { path, xattrs } of batch) {
       const names = xattrs.map(({ name }) => name).join(', ')
       findings.lose('XATTRS_NOT_SET', `the target does not take extended attributes such as ${names}`, path)
     }
@@ -118,9 +129,17 @@ export const xattrSetter = (findings: CopyFindings, signal: AbortSignal | undefi
       while (waiting.length > 0) {
         const batch = waiting.splice(0, BATCH)
         bytes = 0
-        await set(batch)
+        try {
+          await set(batch)
+        } catch (error) {
+          for (const { after } of batch) await after().catch(() => undefined)
+          throw error
+        }
         for (const { after } of batch) await after()
       }
+    },
+    async drop() {
+      for (let next = waiting.pop(); next; next = waiting.pop()) await next.after().catch(() => undefined)
     },
   }
 }

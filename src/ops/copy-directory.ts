@@ -137,7 +137,8 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
       hold: () => void holders++,
       async letGo() {
         if (--holders > 0) return
-        const xattrs = open.item && (place.isFresh || overwrite) ? await xattrsFor(putting, open.item) : []
+        const isOurs = open.item !== undefined && (place.isFresh || overwrite)
+        const xattrs = isOurs && !stop.signal.aborted ? await xattrsFor(putting, open.item!) : []
         if (xattrs.length === 0) await finish(open)
         else setter.add(place.atForTools(Buffer.from('.')), open.item!.path, xattrs, () => finish(open))
       },
@@ -265,6 +266,13 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     return counts
   } finally {
     copy.signal?.removeEventListener('abort', abort)
-    for (const { open } of levels) await open?.place.handle.close().catch(() => undefined)
+    // where it ended early, directories get what they can and are closed
+    stop.abort()
+    await setter.drop()
+    while (levels.length > 0)
+      await levels
+        .pop()!
+        .open?.letGo()
+        .catch(() => undefined)
   }
 }
