@@ -1,5 +1,6 @@
 import type { Command } from '@commander-js/extra-typings'
-import { fileVerb, where } from './verb.js'
+import { argument, bare, fileVerb, where } from './verb.js'
+import { parseNumber } from './words.js'
 
 const PATH = 'TARGET:/path; without a path its root, and :/path inside a running live system'
 
@@ -57,5 +58,23 @@ export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
       const { copy } = await import('./files.js')
       done(await copy([path, ...more], where(undefined, { ...options, baseOnly: undefined }), options))
     })
-  return [ls, cat, stat, cp] as unknown as readonly Command[]
+  const diff = bare('diff', 'show what the overlay changed against the base, by file', [
+    'liveos diff /run/media/me/LIVE',
+    'liveos diff stick.img:/etc --stat',
+    'liveos diff /run/media/me/LIVE --output changed.tar   # a backup of the overlay',
+  ])
+    .argument('[target:path]', PATH)
+    .option('--stat', 'counts and bytes by directory')
+    .option('--depth <n>', 'levels of directories that --stat tells apart', argument(parseNumber))
+    .option('--output <file>', 'write what changed to a tar archive, with a list of what was deleted')
+    .option('--image <dir>', 'live directory, where a stick holds several images')
+    .option('--partition <n>', 'partition, where several hold a live system', argument(parseNumber))
+    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
+    .option('--base <file>', 'a bare base image, squashed or not')
+    .option('--json', 'print one JSON document and nothing else')
+    .action(async (path, options) => {
+      const { diff } = await import('./diff.js')
+      done(await diff(path, where(undefined, options), options))
+    })
+  return [ls, cat, stat, cp, diff] as unknown as readonly Command[]
 }

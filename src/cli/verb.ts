@@ -27,7 +27,8 @@ export const oneOf =
     return found
   }
 
-const bare = (name: string, summary: string, examples: readonly string[]) =>
+/** A verb with its summary and examples, arguments and options still to be added. */
+export const bare = (name: string, summary: string, examples: readonly string[]) =>
   new Command(name)
     .summary(summary)
     .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
