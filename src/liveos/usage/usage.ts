@@ -1,3 +1,4 @@
+import type { Device } from '../../block/device.js'
 import type { Store } from '../../block/snapshot/store.js'
 import { isLiveError, type LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
@@ -54,6 +55,8 @@ export interface OverlayUsage {
   readonly owners: readonly OwnerUsage[]
   /** of inodes in `owners`: the directory above each; undefined for the root and what has no path */
   readonly paths: InodePaths | undefined
+  /** the merged root with its journal replayed; undefined where it is no readable ext4 */
+  readonly root: Device | undefined
   /** what `df` says; undefined where the root is no readable ext4 */
   readonly space: FreeSpace | undefined
   readonly findings: readonly Finding[]
@@ -127,6 +130,7 @@ export const readOverlayUsage = async (
       identicalBytes,
     })).sort((a, b) => b.bytes - a.bytes || a.inode - b.inode),
     paths,
+    root: volume?.device,
     space: volume ? await spaceOf(volume, findings) : undefined,
     findings,
   }
