@@ -128,9 +128,22 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
       else planTouched(file, stretch, touched)
     }
   }
+  /** Blocks are compared whole, so that what is counted does not depend on the size of chunks. */
   const planTouched = (file: Job, { offset, length, before }: Omit<Stretch, 'file'>, ranges: ByteRanges): void => {
-    for (const { start, end } of ranges.within(before, before + length))
-      plan(file, { offset: offset + start - before, length: end - start, before: start, after: start })
+    let [from, to] = [0, 0]
+    const add = (): void => {
+      if (to > from)
+        plan(file, { offset: offset + from, length: to - from, before: before + from, after: before + from })
+    }
+    for (const { start, end } of ranges.within(before, before + length)) {
+      const first = Math.floor((start - before) / blockSize) * blockSize
+      if (first > to) {
+        add()
+        from = first
+      }
+      to = Math.min(length, Math.ceil((end - before) / blockSize) * blockSize)
+    }
+    add()
   }
 
   /** A file that is kept in its inode on one of the sides, or on both: it is small there. */

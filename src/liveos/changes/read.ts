@@ -3,7 +3,6 @@ import type { Finding } from '../../finding.js'
 import { detectFs } from '../../fs/detect.js'
 import { openReplayed, type ReplayedDevice } from '../../fs/ext4/journal/replayed.js'
 import type { Ext4Superblock } from '../../fs/ext4/superblock.js'
-import { openVolume } from '../../fs/ext4/volume.js'
 import type { Stack } from '../stack.js'
 import type { Changes } from './change.js'
 import { compareInodes } from './compare.js'
@@ -54,8 +53,8 @@ const openSides = async (
         'only an ext4 root filesystem can be compared with its base',
       )
   const devices = [await openReplayed(stack.base.origin), await openReplayed(stack.root)] as const
-  const base = openSide('the base', await openVolume(devices[0]))
-  const root = openSide('the root', await openVolume(devices[1]))
+  const base = await openSide('the base', devices[0])
+  const root = await openSide('the root', devices[1])
   return { base, root, devices }
 }
 
