@@ -167,19 +167,19 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   }
 
   /** Directories read lately, oldest first, by their reference: whoever walks a tree by paths comes by each often. */
-  const known = new Map<number, ReadonlyMap<string, Listed>>()
+  const known = new Map<number, { readonly inode: DirectoryInode; readonly names: ReadonlyMap<string, Listed> }>()
   let knownNames = 0
-  const namesOf = async (directory: DirectoryInode): Promise<ReadonlyMap<string, Listed>> => {
-    const key = places.get(directory)!.key
+  const namesOf = async (inode: DirectoryInode): Promise<ReadonlyMap<string, Listed>> => {
+    const key = places.get(inode)!.key
     const before = known.get(key)
-    const names = before ?? byName(await listing(directory), directory)
+    const names = before?.names ?? byName(await listing(inode), inode)
     if (known.delete(key)) knownNames -= names.size
-    known.set(key, names)
+    known.set(key, { inode, names })
     knownNames += names.size
-    for (const [old, { size }] of known) {
+    for (const [old, { names: oldNames }] of known) {
       if (knownNames <= KNOWN_NAMES || known.size === 1) break
       known.delete(old)
-      knownNames -= size
+      knownNames -= oldNames.size
     }
     return names
   }
@@ -198,14 +198,14 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   }
 
   const lookup = async (path: string): Promise<Inode> => {
-    let inode = await inodeAt(root)
+    let inode: Inode = known.get(referenceKey(root))?.inode ?? (await inodeAt(root))
     if (inode.kind !== 'directory')
       throw corrupt({ device: image.name, offset: 32, field: 'root_inode', expected: 'a directory', found: inode.kind })
     for (const name of splitPath(path)) {
       if (inode.kind !== 'directory') throw notFound(path)
       const entry = (await namesOf(inode)).get(Buffer.from(encodeName(name)).toString('latin1'))
       if (!entry) throw notFound(path)
-      inode = await inodeAt(entry)
+      inode = (entry.kind === 'directory' ? known.get(referenceKey(entry))?.inode : undefined) ?? (await inodeAt(entry))
     }
     return inode
   }
