@@ -20,11 +20,12 @@ export interface InodePathsOptions {
 
 /** As deep as `walk` goes. */
 const MAX_DEPTH = 1024
-const LISTINGS_AT_ONCE = 8
+const LISTINGS_AT_ONCE = 32
 
 /**
- * Finds the paths of some inodes in one sweep over the directories, which ends once each has a name. Directories in a group
- * of a wanted inode come first: files are mostly made in the group of their directory, so that few others are read.
+ * Finds the paths of some inodes in one sweep over the directories, which ends once each has a name. Directories that are
+ * wanted themselves come first (where something changed, names mostly did too), then those in a group of a wanted inode, as
+ * files are mostly made in the group of their directory: so that few others are read.
  *
  * @param wanted       inode numbers
  * @param directories  numbers of all directories in use, as a sweep of the inodes tells them
@@ -75,11 +76,11 @@ export const findInodePaths = async (
 
   const groupOf = (ino: number): number => Math.floor((ino - 1) / inodesPerGroup)
   const groups = new Set([...missing].map(groupOf))
-  for (const near of [true, false]) {
-    const candidates = directories.filter(ino => groups.has(groupOf(ino)) === near)
-    for (let at = 0; at < candidates.length && missing.size > 0; at += LISTINGS_AT_ONCE)
-      await list(candidates.slice(at, at + LISTINGS_AT_ONCE))
-  }
+  const tiers: number[][] = [[], [], []]
+  for (const ino of directories) tiers[wanted.has(ino) ? 0 : groups.has(groupOf(ino)) ? 1 : 2]!.push(ino)
+  for (const tier of tiers)
+    for (let at = 0; at < tier.length && missing.size > 0; at += LISTINGS_AT_ONCE)
+      await list(tier.slice(at, at + LISTINGS_AT_ONCE))
 
   /** inodes from which the way to the root is known, with their depth */
   const depths = new Map<number, number>([[ROOT_INODE, 0]])
