@@ -1,64 +1,7 @@
-import { assert } from '../error.js'
+import type { ByteRuns } from './byte-runs.js'
 import { checkRange, type Device, type Extent, extentsOf, type SparseDevice } from './device.js'
 import { joined } from './extents.js'
 import { gather, type Part } from './gather.js'
-
-/** Runs of bytes in ascending order that do not touch each other. */
-export interface ByteRuns {
-  readonly count: number
-  /** bytes in all runs */
-  readonly bytes: number
-  start(index: number): number
-  /** one past the last byte */
-  end(index: number): number
-  /** the first run that ends behind an offset */
-  firstAfter(offset: number): number
-  /** true where all bytes from `start` to before `end` lie in one run */
-  covers(start: number, end: number): boolean
-  /** true where any byte from `start` to before `end` lies in a run */
-  touches(start: number, end: number): boolean
-}
-
-/** Keeps runs, 16 bytes each. They must ascend; those that touch are joined. */
-export const byteRuns = (runs: Iterable<{ readonly start: number; readonly length: number }>): ByteRuns => {
-  const places: number[] = []
-  let bytes = 0
-  for (const { start, length } of runs) {
-    const last = places.at(-1)
-    assert(length >= 0 && (last === undefined || start >= last), 'runs that do not ascend')
-    if (length === 0) continue
-    bytes += length
-    if (last === start) places[places.length - 1] = start + length
-    else places.push(start, start + length)
-  }
-  const kept = Float64Array.from(places)
-  const count = kept.length / 2
-  const firstAfter = (offset: number): number => {
-    let low = 0
-    let high = count
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (kept[middle * 2 + 1]! <= offset) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-  return {
-    count,
-    bytes,
-    start: index => kept[index * 2]!,
-    end: index => kept[index * 2 + 1]!,
-    firstAfter,
-    covers(start, end) {
-      const index = firstAfter(start)
-      return index < count && kept[index * 2]! <= start && end <= kept[index * 2 + 1]!
-    },
-    touches(start, end) {
-      const index = firstAfter(start)
-      return index < count && kept[index * 2]! < end
-    },
-  }
-}
 
 /**
  * A device that shows zeros in some runs, and does not read there what is below. Closing it leaves `device` open.

@@ -1,12 +1,12 @@
+import { type ByteRuns, byteRuns } from '../block/byte-runs.js'
 import type { Device } from '../block/device.js'
-import { type ByteRuns, byteRuns, masked } from '../block/masked.js'
-import { isLiveError } from '../error.js'
+import { masked } from '../block/masked.js'
+import type { Store } from '../block/snapshot/store.js'
+import { isLiveError, type LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
-import { freeByGroup } from '../fs/ext4/bitmap.js'
 import { openReplayed, type ReplayedDevice } from '../fs/ext4/journal/replayed.js'
-import { readExt4Superblock } from '../fs/ext4/superblock.js'
-import { openVolume } from '../fs/ext4/volume.js'
+import { readFreeSpace } from './free-space.js'
 
 /** The root filesystem as a merge writes it: its journal replayed, and zeros where nothing is kept. */
 export interface MergedRoot {
@@ -18,27 +18,33 @@ export interface MergedRoot {
   readonly findings: readonly Finding[]
 }
 
-const NONE = byteRuns([])
+/** How a root is opened for merging. */
+export interface MergeRootOptions {
+  /** false: keeps free blocks as they are. true if left out */
+  readonly trim?: boolean | undefined
+  /** the overlay in `root`, where there is one */
+  readonly store?: Store | undefined
+}
 
 /**
- * Opens a root for merging. Only what is free in the *replayed* bitmaps, their checksums right or else their counts those of
- * the group descriptors, is taken for free: a file that was written shortly before a cut has blocks that the bitmaps on the
- * medium still call free. Wherever that can't be known nothing is trimmed, and a finding says why.
+ * Opens a root for merging. Only what is free in the *replayed* bitmaps is taken for free: a file that was written shortly before
+ * a cut has blocks that the bitmaps on the medium still call free. Wherever that can't be known for certain nothing is trimmed,
+ * and a finding says why.
+ *
+ * The journal is left as it is where it stands in the base, and the overlay holds other bytes in blocks that it replaces: the
+ * new base, its journal empty, would show those under the overlay.
  *
  * @param root  origin and overlay
- * @param trim  false: keeps free blocks as they are
  * @throws IO
  */
 export const openMergedRoot = async (
   root: Device,
-  { trim = true }: { readonly trim?: boolean | undefined } = {},
+  { trim = true, store }: MergeRootOptions = {},
 ): Promise<MergedRoot> => {
   const findings: Finding[] = []
-  const where = root.name
   const add = (code: string, severity: Finding['severity'], message: string, remedy?: string): void => {
-    findings.push({ code, severity, where, message, ...(remedy === undefined ? {} : { remedy }) })
+    findings.push({ code, severity, where: root.name, message, ...(remedy === undefined ? {} : { remedy }) })
   }
-  const plain: MergedRoot = { device: root, replayed: NONE, free: undefined, findings }
   const type = await detectFs(root)
   if (type !== 'ext4') {
     if (type === undefined)
@@ -49,55 +55,85 @@ export const openMergedRoot = async (
       )
     else if (trim)
       add('NOT_TRIMMED', 'note', `what the ${type} root has free is not told, so its blocks are kept as they are`)
-    return plain
+    return { device: root, replayed: byteRuns([]), free: undefined, findings }
   }
-  const device = await attempt(() => openReplayed(root))
-  if (isLiveError(device)) {
+  const device = await replayedRoot(root, store)
+  if (isLiveError(device) || typeof device === 'string') {
     add(
       'JOURNAL_NOT_REPLAYED',
       'warning',
-      `the journal of the ext4 root can't be replayed (${device.message}), so it is merged as it stands and nothing is trimmed`,
+      `the journal of the ext4 root can't be replayed (${typeof device === 'string' ? device : device.message}), so it is merged as it stands and nothing is trimmed`,
+      'run e2fsck on the merged image',
+    )
+    return { device: root, replayed: byteRuns([]), free: undefined, findings }
+  }
+  const { transactions, blocks, needsRecovery } = device.replayed
+  if (needsRecovery)
+    add(
+      'JOURNAL_REPLAYED',
+      'note',
+      `the ext4 root was not unmounted cleanly: ${transactions} transactions of its journal (${blocks} blocks) are in their places in the merged image`,
+    )
+  const plain: MergedRoot = { device, replayed: replayedRuns(device), free: undefined, findings }
+  if (!trim) return plain
+  const free = await readFreeSpace(device)
+  if ('doubt' in free) {
+    add(
+      free.hasErrors ? 'ROOT_HAS_ERRORS' : 'NOT_TRIMMED',
+      'warning',
+      `nothing of the ext4 root is trimmed: ${free.doubt}`,
       'run e2fsck on the merged image',
     )
     return plain
   }
-  const { replayed } = device
-  if (replayed.needsRecovery)
+  if (free.leftOut > 0)
     add(
-      'JOURNAL_REPLAYED',
+      'TRIMMED_IN_PART',
       'note',
-      `the ext4 root was not unmounted cleanly: ${replayed.transactions} transactions of its journal (${replayed.blocks} blocks) are in their places in the merged image`,
+      `the free space of the ext4 root is in too many pieces: the smallest, ${free.leftOut} bytes together, are kept as they are`,
     )
-  const changed = replayedRuns(device)
-  const { hasErrors, errorCount } = await readExt4Superblock(device)
-  if (hasErrors)
-    add(
-      'ROOT_HAS_ERRORS',
-      'warning',
-      `the ext4 root carries the mark of errors (${errorCount} counted), so nothing is trimmed`,
-      'run e2fsck on the merged image',
-    )
-  if (!trim || hasErrors) return { device, replayed: changed, free: undefined, findings }
-  const free = await attempt(() => freeRuns(device))
-  if (isLiveError(free)) {
-    add(
-      'NOT_TRIMMED',
-      'warning',
-      `what the root has free can't be told (${free.message}), so nothing is trimmed`,
-      'run e2fsck on the merged image',
-    )
-    return { device, replayed: changed, free: undefined, findings }
-  }
-  return { device: masked(device, free), replayed: changed, free, findings }
+  return { ...plain, device: masked(device, free.runs), free: free.runs }
 }
 
-const attempt = async <T>(work: () => Promise<T>) => {
+/** The root after its journal was replayed, or why that is not done. @throws IO */
+const replayedRoot = async (root: Device, store: Store | undefined): Promise<ReplayedDevice | LiveError | string> => {
   try {
-    return await work()
+    const device = await openReplayed(root)
+    return store && (await staysBelow(root, device, store))
+      ? 'it stands in the base, and the overlay holds other bytes in blocks that it replaces'
+      : device
   } catch (error) {
     if (isLiveError(error) && (error.code === 'CORRUPT' || error.code === 'UNSUPPORTED')) return error
     throw error
   }
+}
+
+/**
+ * True where a base with the journal replayed would show something else under the overlay: the overlay doesn't bring the two
+ * superblocks that have the journal replayed once more, and does bring bytes that the replay changes.
+ */
+const staysBelow = async (root: Device, device: ReplayedDevice, { exceptions, chunkSize }: Store): Promise<boolean> => {
+  const { blockSize, patchedRuns } = device
+  const chunksOf = (start: number, length: number) =>
+    [Math.floor(start / chunkSize), Math.ceil((start + length) / chunkSize)] as const
+  const isAbove = ({ start, length }: { start: number; length: number }): boolean => {
+    const [from, to] = chunksOf(start, length)
+    const first = exceptions.firstFrom(from)
+    return exceptions.firstFrom(to) - first === to - from
+  }
+  if (patchedRuns.every(isAbove)) return false
+  const runs = [
+    ...patchedRuns,
+    ...Array.from(device.replacedBlocks(), ({ block }) => ({ start: block * blockSize, length: blockSize })),
+  ]
+  for (const { start, length } of runs)
+    for (const { oldChunk } of exceptions.range(...chunksOf(start, length))) {
+      const from = Math.max(start, oldChunk * chunkSize)
+      const size = Math.min(start + length, (oldChunk + 1) * chunkSize) - from
+      const [before, after] = await Promise.all([root.read(from, size), device.read(from, size)])
+      if (Buffer.compare(before, after) !== 0) return true
+    }
+  return false
 }
 
 const replayedRuns = ({ replacedBlocks, patchedRuns, blockSize }: ReplayedDevice): ByteRuns => {
@@ -112,22 +148,4 @@ const replayedRuns = ({ replacedBlocks, patchedRuns, blockSize }: ReplayedDevice
     if (start + length > from) ascending.push({ start: from, length: start + length - from })
   }
   return byteRuns(ascending)
-}
-
-/** @throws CORRUPT  a bitmap's checksum is wrong, or its count is not that of the group */
-const freeRuns = async (device: Device): Promise<ByteRuns> => {
-  const volume = await openVolume(device)
-  const { blockSize } = volume.superblock
-  const runs: { start: number; length: number }[] = []
-  for await (const { group, ranges, clusters } of freeByGroup(volume)) {
-    if (clusters !== group.freeClusters)
-      throw volume.wrong(
-        group.blockBitmap * blockSize,
-        `free clusters of group ${group.index}`,
-        group.freeClusters,
-        clusters,
-      )
-    for (const [from, to] of ranges) runs.push({ start: from * blockSize, length: (to - from) * blockSize })
-  }
-  return byteRuns(runs)
 }

@@ -5,6 +5,7 @@ import { corrupt, LiveError } from '../error.js'
 import type { Xattr } from '../fs/filesystem.js'
 import { FROM, type WrittenFile } from '../fs/squashfs/data-writer.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
+import { keepsEnd } from '../fs/squashfs/pieces.js'
 import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { type DirectoryNode, type FileNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
 import type { WriteOutcome, WrittenTables } from '../fs/squashfs/writer.js'
@@ -15,7 +16,7 @@ export interface ImageCheck {
   readonly verbatim: { readonly blocks: number; readonly bytes: number }
   /** new blocks: expanded and compared with the merged view */
   readonly encoded: { readonly blocks: number; readonly bytes: number }
-  /** holes, where the merged view was read and is zero, or the source has a hole */
+  /** holes, where the merged view is zero (read, or free), or the source has a hole */
   readonly holes: { readonly blocks: number; readonly bytes: number }
   /** fragment blocks, compared in one of the two ways through the files that end in them */
   readonly fragments: number
@@ -131,7 +132,9 @@ const checkFile = async (
   await Promise.all(window)
   if (file.tailSize > 0) {
     const start = file.size - file.tailSize
-    if (!equal(await file.read(start, file.tailSize), await node.content.read(start, file.tailSize)))
+    // a fragment that was taken over holds what was there before it was free as well
+    const source = keepsEnd(node, fs.superblock.block_size) ? node.reuse!.file : node.content
+    if (!equal(await file.read(start, file.tailSize), await source.read(start, file.tailSize)))
       throw differs(blocks, 'the end of the file', 'other bytes')
     progress(file.tailSize)
   }

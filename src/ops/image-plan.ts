@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import type { Device } from '../block/device.js'
+import { type Device, extentsOf } from '../block/device.js'
 import type { Compressor, CompressorName } from '../bytes/codec.js'
 import { LiveError } from '../error.js'
 import { COMPRESSORS, FLAG } from '../fs/squashfs/layout.js'
@@ -7,6 +7,7 @@ import { defaultCompressor } from '../fs/squashfs/options.js'
 import { layOutData } from '../fs/squashfs/pieces.js'
 import { type DirectoryNode, readTree, type SquashNode } from '../fs/squashfs/tree.js'
 import { boundSize, packing, type SquashSettings, settingsOf } from '../fs/squashfs/writer.js'
+import type { Folder } from '../host/folder.js'
 import type { MergedRoot } from '../liveos/merged-root.js'
 import type { Stack } from '../liveos/stack.js'
 
@@ -176,6 +177,34 @@ const countBlocks = (root: DirectoryNode, { blockSize, flags }: SquashSettings):
     }
   }
   return counts
+}
+
+/** what a file of any usual filesystem takes at least for a byte */
+const PAGE = 4096
+
+/** Bytes that a raw image of a merged root may take in a folder: where there are no holes, all of it. */
+export const rawSizeAtMost = async (
+  { base, overlay, root: { size } }: Stack,
+  { device, replayed }: MergedRoot,
+  { traits }: Folder,
+): Promise<number> => {
+  if (!traits.holes) return size
+  const rounded = (bytes: number): number => Math.ceil(bytes / PAGE) * PAGE
+  let bytes = 0
+  if (base.squashfs) {
+    let end = 0
+    for await (const extent of extentsOf(device)) {
+      if (extent.kind === 'hole') continue
+      const start = Math.max(end, Math.floor(extent.offset / PAGE) * PAGE)
+      end = rounded(extent.offset + extent.length)
+      bytes += Math.max(0, end - start)
+    }
+  } else {
+    const { exceptions, chunkSize } = overlay?.store ?? { exceptions: { count: 0 }, chunkSize: 0 }
+    // A file's holes can't be asked for: what is laid over it may lie in them.
+    bytes = base.file.allocated + exceptions.count * rounded(chunkSize) + replayed.bytes + replayed.count * PAGE
+  }
+  return Math.min(size, bytes)
 }
 
 /** Compression speed of one core in bytes a second, roughly, for an estimate in a plan. */

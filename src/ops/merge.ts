@@ -18,6 +18,7 @@ import {
   describeCompressor,
   estimateSeconds,
   planImage,
+  rawSizeAtMost,
   type Transcode,
   trimOf,
 } from './image-plan.js'
@@ -86,10 +87,10 @@ export const planMerge = async (target: Target, options: MergeOptions): Promise<
       (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined)
     )
       throw new LiveError('USAGE', '--comp, --block-size and --level go with --format squashfs')
-    const merged = await openMergedRoot(stack.root, options)
+    const merged = await openMergedRoot(stack.root, { trim: options.trim, store: stack.overlay?.store })
     const image = format === 'squashfs' ? await planImage(stack, merged, options) : undefined
     if (image) await chooseEncoder(image.settings.compressor, stack.pool)
-    const sizeAtMost = image ? image.sizeAtMost : await rawSize(stack, folder)
+    const sizeAtMost = image ? image.sizeAtMost : await rawSizeAtMost(stack, merged, folder)
     const freeBytes = await folder.freeBytes()
     const fileBytes = image ? sizeAtMost : stack.root.size
     if (fileBytes > folder.traits.maxFileSize)
@@ -125,18 +126,6 @@ export const planMerge = async (target: Target, options: MergeOptions): Promise<
   }
 }
 
-/** Bytes that a raw image may take: on a filesystem without holes all of it. */
-const rawSize = async (stack: Stack, folder: Folder): Promise<number> => {
-  const { size } = stack.root
-  if (!folder.traits.holes) return size
-  const { squashfs, file } = stack.base
-  let data = 0
-  if (squashfs)
-    for await (const extent of squashfs.file.extents(0, size)) data += extent.kind === 'data' ? extent.length : 0
-  else data = file.allocated
-  return Math.min(size, data + (stack.overlay?.store.exceptions.count ?? 0) * (stack.overlay?.store.chunkSize ?? 0))
-}
-
 /**
  * Runs a merge: output written, flushed with its name, read back. A run that fails or is stopped leaves no file.
  *
@@ -156,7 +145,7 @@ export async function* runMerge(
     const folder = wrapFolder(found)
     const stack = await openStack(target)
     try {
-      const merged = await openMergedRoot(stack.root, plan.options)
+      const merged = await openMergedRoot(stack.root, { trim: plan.options.trim, store: stack.overlay?.store })
       const made =
         plan.format === 'raw'
           ? await mergeRaw(merged.device, folder, name, plan, report, signal)

@@ -1,10 +1,7 @@
 import { openFile } from '../block/file.js'
-import { masked } from '../block/masked.js'
-import { snapshot } from '../block/snapshot/snapshot.js'
-import { readStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
-import { openMergedRoot } from '../liveos/merged-root.js'
+import { holdsOverlay } from '../liveos/holds-overlay.js'
 import { openBase } from '../liveos/stack.js'
 import { type HostFile, NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX } from '../liveos/target.js'
 import {
@@ -100,26 +97,11 @@ export const clearUp = async (
   return { overlayReset: mayReset, readBack }
 }
 
-/**
- * True where the base already holds what the overlay does, so that emptying the overlay changes nothing. Compared is the
- * root as a merge writes it: with the overlay's journal replayed, and without what is free.
- */
+/** True where the base already holds what the overlay does, so that emptying the overlay changes nothing. */
 const isMerged = async (folder: Folder, base: string, overlay: HostFile): Promise<boolean> => {
   const [baseFile, overlayFile] = [await folder.open(base), await openFile(overlay.path)]
   try {
-    const { origin } = await openBase(baseFile)
-    const store = await readStore(overlayFile, { originSize: origin.size })
-    if (store.state === 'invalid') return false
-    const { device, free } = await openMergedRoot(await snapshot(origin, overlayFile, { store }))
-    const below = free ? masked(origin, free) : origin
-    const { chunkSize } = store
-    for (const { oldChunk } of store.exceptions.range()) {
-      const start = oldChunk * chunkSize
-      const length = Math.min(chunkSize, origin.size - start)
-      const [above, under] = await Promise.all([device.read(start, length), below.read(start, length)])
-      if (Buffer.compare(above, under) !== 0) return false
-    }
-    return true
+    return await holdsOverlay((await openBase(baseFile)).origin, overlayFile)
   } catch (error) {
     if (error instanceof LiveError && error.code === 'CORRUPT') return false
     throw error

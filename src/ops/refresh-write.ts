@@ -124,7 +124,7 @@ export const writeNew = async (
 ): Promise<{ written: Written; findings: readonly Finding[] }> => {
   const stack = await openStack(source)
   try {
-    const merged = await openMergedRoot(stack.root, plan.options)
+    const merged = await openMergedRoot(stack.root, { trim: plan.options.trim, store: stack.overlay?.store })
     const written = stack.base.squashfs
       ? await writeCompressed(stack, merged, folder, name, plan, report, signal)
       : await writeRaw(stack, merged.device, folder, name, plan, report, signal)

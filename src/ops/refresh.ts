@@ -21,6 +21,7 @@ import {
   describeCompressor,
   estimateSeconds,
   planImage,
+  rawSizeAtMost,
   type Transcode,
   trimOf,
 } from './image-plan.js'
@@ -195,7 +196,7 @@ export const planFresh = async (
   const stack = await openStack(target)
   try {
     checkWorthwhile(stack, options)
-    const merged = await openMergedRoot(stack.root, options)
+    const merged = await openMergedRoot(stack.root, { trim: options.trim, store: stack.overlay?.store })
     const findings = [...merged.findings]
     const { folder, name } = target.base
     const raw = !stack.base.squashfs
@@ -213,7 +214,7 @@ export const planFresh = async (
         where: name,
         message: `every block is compressed anew, as ${describeCompressor(image.settings.compressor, image.settings.blockSize)} differs from the source: that takes as long as building the image from scratch`,
       })
-    const space = await planSpace(stack, options, image?.sizeAtMost ?? rawSizeAtMost(stack))
+    const space = await planSpace(stack, options, image?.sizeAtMost ?? (await rawSizeAtMost(stack, merged, folder)))
     const blocks = image?.blocks ?? null
     return {
       verb: 'refresh',
@@ -253,13 +254,6 @@ const checkWorthwhile = (stack: Stack<Folder>, { comp, blockSize, level }: Refre
     )
   if (stack.overlay?.store.exceptions.count === 0)
     throw new LiveError('USAGE', `the overlay ${stack.target.overlay.name} is empty, so there is nothing to merge`)
-}
-
-const rawSizeAtMost = (stack: Stack<Folder>): number => {
-  const { size } = stack.root
-  if (!stack.target.base.folder.traits.holes) return size
-  const added = (stack.overlay?.store.exceptions.count ?? 0) * (stack.overlay?.store.chunkSize ?? 0)
-  return Math.min(size, stack.base.file.allocated + added)
 }
 
 /** @throws NO_SPACE  with what would help */

@@ -65,6 +65,18 @@ export function* filesOf(node: SquashNode, seen = new Set<SquashNode>()): Iterab
 export const sortedEntries = (directory: DirectoryNode): DirectoryNode['entries'] =>
   [...directory.entries].sort((a, b) => Buffer.compare(a.name, b.name))
 
+/** True where the end of a file goes over in the fragment of another squashfs that holds it, as it stands there. */
+export const keepsEnd = ({ content: { size }, reuse }: FileNode, blockSize: number): boolean => {
+  const whole = Math.floor(size / blockSize)
+  return (
+    size % blockSize > 0 &&
+    reuse?.file.tail !== undefined &&
+    reuse.file.size === size &&
+    !reuse.changed(whole) &&
+    !reuse.empty(whole)
+  )
+}
+
 /**
  * Lays out the data of a tree; reads nothing.
  *
@@ -87,8 +99,8 @@ export const layOutData = (
     totalBytes += size
     const whole = Math.floor(size / blockSize)
     const end = size % blockSize
-    const tail = file.reuse?.file.tail
-    if (end > 0 && tail && file.reuse && !file.reuse.changed(whole) && file.reuse.file.size === size) {
+    if (file.reuse?.file.tail && keepsEnd(file, blockSize)) {
+      const { tail } = file.reuse.file
       const at = file.reuse.source.fragments[tail.fragment]!
       let piece = copied.get(at)
       if (!piece) {
