@@ -53,7 +53,7 @@ const once = async (path, say, make) => {
 }
 
 /** Files of /usr in an order that is the same each time and has nothing to do with where they lie. */
-const sourceFiles = limit => {
+export const sourceFiles = limit => {
   const found = []
   const walk = folder => {
     for (const entry of readdirSync(join(SOURCE, folder), { withFileTypes: true })) {
@@ -87,17 +87,18 @@ const select = size => {
   return { chosen, others }
 }
 
-const makeRoot = async (path, size) => {
+/** An ext4 image of `size` bytes with files of /usr, as many as fill one of `content` bytes. */
+export const largeRoot = async (path, size, content = size) => {
   const tree = `${path}.tree`
   rmSync(tree, { recursive: true, force: true })
   try {
-    for (const { path: name, link } of select(size).chosen) {
+    for (const { path: name, link } of select(content).chosen) {
       const target = join(tree, name)
       await mkdir(dirname(target), { recursive: true })
       if (link) await symlink(await readlink(join(SOURCE, name)), target)
       else await copyFile(join(SOURCE, name), target)
     }
-    const inodes = String(Math.max(16384, select(size).chosen.length + 16384))
+    const inodes = String(Math.max(16384, select(content).chosen.length + 16384))
     run(['mke2fs', '-q', '-F', '-t', 'ext4', '-m', '0', '-N', inodes, '-d', tree, path, `${size / 1024}k`])
   } finally {
     rmSync(tree, { recursive: true, force: true })
@@ -194,7 +195,7 @@ const makeOverlay = async (path, { liveos, image, blockSize, percent, size }) =>
  */
 export const benchImages = (dir, size, liveos, say) => {
   const rootFolder = join(dir, 'root')
-  const root = () => once(join(rootFolder, 'LiveOS', 'rootfs.img'), say, path => makeRoot(path, size))
+  const root = () => once(join(rootFolder, 'LiveOS', 'rootfs.img'), say, path => largeRoot(path, size))
   const image = async form => {
     await root()
     return once(join(dir, `${form}.img`), say, path => run(squashCommand(rootFolder, path, READ_FORMS[form].args)))

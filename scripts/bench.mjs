@@ -5,12 +5,13 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchImages, FORMS, PATH, READ_FORMS, squashCommand } from './bench-images.mjs'
+import { benchLook } from './bench-look.mjs'
 import { measure, observe } from './bench-measure.mjs'
 import { printed, writeReport } from './bench-report.mjs'
 import { build, missingJudges, orExplain, ROOT } from './ready.mjs'
 import { unpackSample } from './sample.mjs'
 
-const PARTS = ['refresh', 'transcode', 'read', 'status']
+const PARTS = ['refresh', 'transcode', 'read', 'look', 'status']
 const PERCENTS = [1, 5, 25]
 const USAGE = `usage: npm run bench -- [--quick] [--only PART[,PART]] [--dir DIR] [--node22 FILE]
   --quick    a root filesystem of 256 MiB in the place of 2 GiB; docs/PERFORMANCE.md stays as it is
@@ -166,14 +167,33 @@ const benchTranscode = async () => {
 
 const TARGETS = { xz: 0.8, gzip: 0.8, zstd: 0.4 }
 
+/** The quickest of three runs. */
+const best = async (what, command) => {
+  const runs = []
+  for (let n = 0; n < 3; n++) runs.push(await timed(what, command))
+  return runs.sort((a, b) => a.wall - b.wall)[0]
+}
+
+const look = async () =>
+  benchLook({
+    dir,
+    size,
+    liveos: {
+      layout: await import('../dist/block/snapshot/layout.js'),
+      ...(await import('../dist/index.js')),
+      ...(await import('../dist/liveos/changes/read.js')),
+      ...(await import('../dist/liveos/usage/usage.js')),
+    },
+    command: liveos,
+    best,
+    once: images.once,
+    say,
+    squashed: await images.image('xz'),
+  })
+
 const benchRead = async () => {
   const rows = []
   const reader = join(import.meta.dirname, 'bench-read.mjs')
-  const best = async (what, command) => {
-    const runs = []
-    for (let n = 0; n < 3; n++) runs.push(await timed(what, command))
-    return runs.sort((a, b) => a.wall - b.wall)[0]
-  }
   for (const form of Object.keys(READ_FORMS)) {
     const image = await images.image(form)
     const overlay = FORMS[form] ? [await images.overlay(form, 5)] : []
@@ -238,7 +258,7 @@ const machine = () => ({
   date: new Date().toISOString().slice(0, 10),
 })
 
-const WORK = { refresh: benchRefresh, transcode: benchTranscode, read: benchRead, status: benchStatus }
+const WORK = { refresh: benchRefresh, transcode: benchTranscode, read: benchRead, look, status: benchStatus }
 const kept = join(dir, 'results.json')
 // A part that is not run again keeps its numbers, with the machine and date they were measured on.
 const results = existsSync(kept) ? JSON.parse(readFileSync(kept, 'utf8')) : {}

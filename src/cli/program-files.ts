@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings'
-import { argument, bare, fileVerb, where } from './verb.js'
+import { argument, bare, fileVerb, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const PATH = 'TARGET:/path; without a path its root, and :/path inside a running live system'
@@ -76,5 +76,16 @@ export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
       const { diff } = await import('./diff.js')
       done(await diff(path, where(undefined, options), options))
     })
-  return [ls, cat, stat, cp, diff] as unknown as readonly Command[]
+  const usage = verb('usage', 'show what eats the overlay: files, deleted data, tables; and what would help', [
+    'liveos usage /run/media/me/LIVE',
+    'liveos usage stick.img --top 50 --depth 3',
+  ])
+    .option('--top <n>', 'files to show (20)', argument(parseNumber))
+    .option('--depth <n>', 'levels of directories to tell apart', argument(parseNumber))
+    .option('--packages', 'sum by package too')
+    .action(async (target, options) => {
+      const { usage } = await import('./usage.js')
+      done(await usage(where(target, options), options))
+    })
+  return [ls, cat, stat, cp, diff, usage] as unknown as readonly Command[]
 }
