@@ -58,13 +58,14 @@ interface Selection {
 const select = (changes: readonly Change[]): Selection => {
   const paths = new Set<string>(['/'])
   const whole = new Set<string>()
-  for (const { path, after, change } of changes) {
-    // Where only names went, the directory's time is other than in the base.
-    const first = after ? path : path.slice(0, path.lastIndexOf('/'))
-    for (let at = first; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) {
-      if (paths.has(at)) break
-      paths.add(at)
-    }
+  const add = (path: string): void => {
+    for (let at = path; at !== '' && !paths.has(at); at = at.slice(0, at.lastIndexOf('/'))) paths.add(at)
+  }
+  const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/'))
+  for (const { path, from, after, change } of changes) {
+    add(after ? path : parentOf(path))
+    // Where names only went, the directory's time is another one too.
+    if (change === 'renamed' && from !== undefined) add(parentOf(from))
     if (change === 'renamed' && after?.kind === 'directory') whole.add(path)
   }
   return { paths, whole }

@@ -18,10 +18,13 @@ import {
 } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { judgedChanges, stackOf } from '../support/changes-oracle.js'
-import { makeExt4, makeExt4Tree, run } from '../support/ext4-images.js'
+import { runDiff } from '../../src/ops/diff.js'
+import { changedChunks, judgedChanges, lineOf, stackOf } from '../support/changes-oracle.js'
+import { makeExt4, makeExt4Tree, run, treeOf } from '../support/ext4-images.js'
 import { mounted, needExt4Mount } from '../support/ext4-mount.js'
 import { type Random, random } from '../support/random.js'
+import { finished } from '../support/small-stick.js'
+import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary()
@@ -160,4 +163,159 @@ kernel.describe('changes that the kernel made, held against both whole trees', (
         if (round % 2 === 1) base = root
       }
     })
+})
+
+/** What `find` and `sha256sum` tell of a mounted tree, by path. */
+const foundIn = async (at: string): Promise<Map<string, Record<string, string>>> => {
+  const found = new Map<string, Record<string, string>>()
+  const told = await run('find', [at, '-mindepth', '1', '-printf', '%P|%y|%m|%U:%G|%s|%T@|%n|%l\\0'])
+  for (const line of told.split('\0').filter(line => line !== '' && !line.startsWith('lost+found'))) {
+    const [name, kind, mode, owner, size, mtime, links, target] = line.split('|') as [string, ...string[]]
+    const content = kind === 'f' ? (await run('sha256sum', [join(at, name)])).slice(0, 64) : ''
+    const own = kind === 'd' ? {} : { size: size!, mtime: mtime!, links: links! }
+    found.set(`/${name}`, { kind: kind!, mode: mode!, owner: owner!, target: target!, content, ...own })
+  }
+  return found
+}
+
+const judged = needExt4Mount('find', 'sha256sum', 'tar', 'setfattr', 'getfattr', 'xargs')
+judged.describe('changes of a stick, judged by other programs', () => {
+  const changed = async (name: string) => {
+    const folder = await path(name)
+    await mkdir(join(folder, 'tree/etc/conf.d'), { recursive: true })
+    const tree = join(folder, 'tree')
+    for (const name of ['hosts', 'passwd', 'group', 'motd', 'fstab', 'conf.d/a', 'conf.d/b'])
+      await writeFile(join(tree, 'etc', name), `${name}\n`.repeat(900))
+    await mkdir(join(tree, 'old/deep'), { recursive: true })
+    for (let n = 0; n < 30; n++) await writeFile(join(tree, 'old/deep', `${n}`), `${n}`)
+    await symlink('etc', join(tree, 'link'))
+    await link(join(tree, 'etc/motd'), join(tree, 'etc/motd2'))
+    await mkdir(join(tree, 'gone/below'), { recursive: true })
+    await writeFile(join(tree, 'gone/below/file'), 'x')
+    const base = await makeExt4(join(folder, 'rootfs.img'), 16, ['-t', 'ext4', '-b', '4096'], tree)
+    const root = join(folder, 'root.img')
+    await copyFile(base, root)
+    await mounted(root, 'rw', async at => {
+      const etc = join(at, 'etc')
+      await writeFile(join(etc, 'passwd'), 'new content')
+      await chmod(join(etc, 'group'), 0o600)
+      await chown(join(etc, 'fstab'), 1000, 100)
+      await run('setfattr', ['-n', 'user.note', '-v', 'mine', join(etc, 'hosts')])
+      await rename(join(etc, 'conf.d/a'), join(etc, 'conf.d/c'))
+      await rm(join(at, 'gone'), { recursive: true })
+      await rename(join(at, 'old'), join(at, 'renamed'))
+      await unlink(join(at, 'link'))
+      await symlink('renamed', join(at, 'link'))
+      await link(join(etc, 'motd'), join(etc, 'motd3'))
+      await unlink(join(etc, 'conf.d/b'))
+      await mkdir(join(etc, 'conf.d/b'))
+      await writeFile(join(etc, 'conf.d/b/inside'), 'was a file')
+      await writeFile(join(at, 'added \n name'), 'a'.repeat(10_000))
+      const sparse = await open(join(at, 'sparse'), 'w')
+      await sparse.write('end', 5_000_000)
+      await sparse.close()
+    })
+    const overlay = join(folder, 'overlay')
+    await writeFile(overlay, storeOf(changedChunks(await readFile(base), await readFile(root), 4096), 8))
+    return { folder, base, root, overlay }
+  }
+
+  judged.it('paths and what differs are what find and sha256sum tell', async () => {
+    const { base, root, overlay } = await changed('find')
+    const done = await finished(runDiff({ base, overlay }))
+    expect(done.findings).toEqual([])
+    const was = await mounted(base, 'ro', foundIn)
+    const is = await mounted(root, 'ro', foundIn)
+    const lines: string[] = []
+    for (const [path, before] of was) {
+      const after = is.get(path)
+      if (!after) lines.push(`D ${path}`)
+      else if (JSON.stringify(before) !== JSON.stringify(after)) lines.push(`M ${path}`)
+    }
+    for (const path of is.keys()) if (!was.has(path)) lines.push(`A ${path}`)
+    const ours = done.changes.flatMap(({ path, from, change, changed }) => {
+      if (change === 'added') return [`A ${path}`]
+      if (change === 'deleted') return [`D ${path}`]
+      if (change === 'renamed') return [`D ${from}`, `A ${path}`]
+      // find shows no attributes
+      return changed.length === 1 && changed[0] === 'xattrs' ? [] : [`M ${path}`]
+    })
+    const moved = /^(D \/old|A \/renamed)\//
+    expect(ours.sort()).toEqual(lines.filter(line => !moved.test(line)).sort())
+    expect(done.changes.map(lineOf)).toEqual([
+      'added /added \n name',
+      'type /etc/conf.d/b',
+      'added /etc/conf.d/b/inside',
+      'renamed /etc/conf.d/c from /etc/conf.d/a',
+      'attributes /etc/fstab owner',
+      'attributes /etc/group mode',
+      'attributes /etc/hosts xattrs',
+      'attributes /etc/motd links',
+      'attributes /etc/motd2 links',
+      'added /etc/motd3',
+      'modified /etc/passwd content mtime',
+      'deleted /gone',
+      'deleted /gone/below',
+      'deleted /gone/below/file',
+      'modified /link target mtime',
+      'renamed /renamed from /old',
+      'added /sparse',
+    ])
+    const byPath = new Map(done.changes.map(change => [change.path, change]))
+    expect(byPath.get('/etc/motd3')).toMatchObject({ linkTo: '/etc/motd', changedBytes: 0 })
+    expect(byPath.get('/added \n name')).toMatchObject({ changedBytes: 10_000 })
+    expect(byPath.get('/sparse')).toMatchObject({ changedBytes: 5_000_003 % 4096 })
+    expect(byPath.get('/link')).toMatchObject({ target: { before: 'etc', after: 'renamed' } })
+    expect(byPath.get('/etc/hosts')!.xattrs).toEqual({ added: ['user.note'], removed: [], changed: [] })
+    expect(done.totals).toMatchObject({
+      count: 17,
+      added: 4,
+      deleted: 3,
+      modified: 2,
+      type: 1,
+      renamed: 2,
+      attributes: 5,
+    })
+
+    const below = await finished(runDiff({ base, overlay }, { path: '/link/../etc/conf.d' }))
+    expect(below.changes.map(lineOf)).toEqual(done.changes.map(lineOf).filter(line => line.includes('/etc/conf.d/')))
+    // Where it was renamed from counts as well.
+    const old = await finished(runDiff({ base, overlay }, { path: '/old' }))
+    expect(old.changes.map(lineOf)).toEqual(['renamed /renamed from /old'])
+    await expect(finished(runDiff({ base, overlay }, { path: '/nowhere' }))).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    })
+  })
+
+  judged.it('an archive of the changes makes the root out of the base', async () => {
+    const { folder, base, root, overlay } = await changed('archive')
+    const output = join(folder, 'changed.tar')
+    const done = await finished(runDiff({ base, overlay }, { output }))
+    expect(done.findings).toEqual([])
+    expect(done.archive).toMatchObject({ path: output, deletions: './.liveos/deleted', deleted: 4 })
+    const copy = join(folder, 'copy.img')
+    await copyFile(base, copy)
+    await mounted(copy, 'rw', async at => {
+      const list = join(folder, 'deleted')
+      await writeFile(list, await run('tar', ['-xOf', output, './.liveos/deleted']))
+      expect((await readFile(list, 'utf8')).split('\0').sort()).toEqual([
+        '',
+        'etc/conf.d/a',
+        'etc/conf.d/b',
+        'gone',
+        'old',
+      ])
+      await run('sh', ['-c', `cd '${at}' && xargs -0 rm -rf -- <'${list}'`])
+      await run('tar', ['--xattrs', '--xattrs-include=*', '-C', at, '-xpf', output])
+      await rm(join(at, '.liveos'), { recursive: true })
+    })
+    const was = await mounted(copy, 'ro', treeOf)
+    const is = await mounted(root, 'ro', treeOf)
+    expect(was).toEqual(is)
+    const told = await mounted(copy, 'ro', at =>
+      run('getfattr', ['--only-values', '-n', 'user.note', join(at, 'etc/hosts')]),
+    )
+    expect(told).toBe('mine')
+    await expect(finished(runDiff({ base, overlay }, { output }))).rejects.toMatchObject({ code: 'REFUSED' })
+  })
 })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { expect } from 'vitest'
 import type { Device } from '../../src/block/device.js'
 import { memory } from '../../src/block/memory.js'
@@ -200,5 +201,13 @@ export const judgedChanges = async (stack: Stack, options?: ChangesOptions): Pro
 }
 
 /** A change as one line of words. */
-export const lineOf = ({ change, path, from, changed }: Change): string =>
+export const lineOf = ({ change, path, from, changed }: Pick<Change, 'change' | 'path' | 'from' | 'changed'>): string =>
   [change, path, ...(from === undefined ? [] : [`from ${from}`]), ...changed].join(' ')
+
+/** SHA-256 of each regular file of a filesystem, by path. */
+export const sha256Of = async (device: Device): Promise<ReadonlyMap<string, string>> => {
+  const sums = new Map<string, string>()
+  for (const [path, { content }] of await treeOf(await openExt4(await openReplayed(device))))
+    if (content) sums.set(path, createHash('sha256').update(content).digest('hex'))
+  return sums
+}

@@ -1,3 +1,4 @@
+import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
 import { readBlockMap } from '../../fs/ext4/block-map.js'
 import { hasMap } from '../../fs/ext4/content.js'
@@ -6,6 +7,7 @@ import { inlineBytes } from '../../fs/ext4/inline.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
 import type { Run } from '../../fs/filesystem.js'
 import { ahead } from './ahead.js'
+import { type Hull, hulls } from './hulls.js'
 import type { ByteRanges } from './ranges.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping } from './sweep.js'
@@ -46,7 +48,8 @@ export interface ContentComparison {
 }
 
 const PIECE = 1 << 19
-const PIECES_AHEAD = 8
+const PIECES_AHEAD = 4
+const READS_AT_ONCE = 8
 
 /** Where a file's data lie on its device. Encrypted ones are compared as they are stored. @throws CORRUPT, IO */
 const runsIn = async ({ volume }: Side, inode: Ext4Inode): Promise<readonly Run[]> =>
@@ -160,21 +163,44 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
     if (file.changed) file.changedBytes = file.whole ?? (await dataBytes(root, after))
   }
 
-  const compare = async (stretch: Stretch): Promise<void> => {
-    const { file, offset, length } = stretch
-    if (file.whole !== undefined && file.changed) return
+  /** True where a difference would tell nothing new. */
+  const isDecided = ({ file }: Stretch): boolean => file.whole !== undefined && file.changed
+  const compare = (stretch: Stretch, was: Uint8Array, is: Uint8Array): void => {
+    const { file, offset } = stretch
+    const bytes = differingBytes(was, is, offset, blockSize)
+    if (bytes === 0 || isDecided(stretch)) return
+    file.changedBytes = file.whole ?? file.changedBytes + bytes
+    file.changed = true
+  }
+  const readAt = async (side: Side, at: number, length: number): Promise<Uint8Array> =>
+    at < 0 ? new Uint8Array(length) : side.volume.device.read(at, length)
+  const compareOne = async (stretch: Stretch, was: Promise<Uint8Array> | undefined): Promise<void> => {
+    const { file, before, after, length } = stretch
     try {
-      const read = async (side: Side, at: number): Promise<Uint8Array> =>
-        at < 0 ? new Uint8Array(length) : side.volume.device.read(at, length)
-      const [was, is] = await Promise.all([read(base, stretch.before), read(root, stretch.after)])
-      const bytes = differingBytes(was, is, offset, blockSize)
-      if (bytes === 0) return
-      file.changedBytes = file.whole ?? file.changedBytes + bytes
-      file.changed = true
+      const both = await Promise.all([was ?? readAt(base, before, length), readAt(root, after, length)])
+      compare(stretch, both[0], both[1])
     } catch (error) {
       if (!isLiveError(error)) throw error
       told.tell(error, file.path)
     }
+  }
+  /** Compares stretches whose bytes in the base lie near each other. */
+  const compareHull = async ({ start, end, items }: Hull<Stretch>): Promise<void> => {
+    const open = items.filter(stretch => !isDecided(stretch))
+    // What is a hole in the base is none of the piece.
+    const inBase = open.filter(({ before }) => before >= 0)
+    const piece = inBase.length > 1 ? base.volume.device.read(start, end - start) : undefined
+    piece?.catch(() => {})
+    await parallel(open.length, READS_AT_ONCE, async index => {
+      const stretch = open[index]!
+      const { before, length } = stretch
+      const part = piece?.then(
+        bytes => bytes.subarray(before - start, before - start + length),
+        // Where all of it can't be read, its parts may be.
+        () => readAt(base, before, length),
+      )
+      await compareOne(stretch, before < 0 ? undefined : part)
+    })
   }
 
   return {
@@ -191,9 +217,11 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
       planned.sort((a, b) => place(a) - place(b))
       const total = planned.reduce((sum, { length }) => sum + length, 0)
       let done = 0
-      for await (const length of ahead(planned, PIECES_AHEAD, async stretch => {
-        await compare(stretch)
-        return stretch.length
+      const pieces = hulls(planned, stretch => ({ start: place(stretch), end: place(stretch) + stretch.length }))
+      for await (const length of ahead(pieces, PIECES_AHEAD, async piece => {
+        stopIfAborted(signal)
+        await compareHull(piece)
+        return piece.items.reduce((sum, stretch) => sum + stretch.length, 0)
       })) {
         stopIfAborted(signal)
         done += length

@@ -1,11 +1,15 @@
+import type { Device } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry } from '../../fs/filesystem.js'
+import { ahead } from './ahead.js'
+import { hulls } from './hulls.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping, Swept } from './sweep.js'
 
 const DIRECTORIES_AT_ONCE = 16
+const PIECES_AHEAD = 4
 
 /** Where a directory stands. */
 export interface Place {
@@ -21,6 +25,29 @@ export interface Names {
   shared(ino: number): readonly Entry[] | undefined
   /** absolute path of a directory; undefined where no name leads to it */
   pathOf(side: Side, ino: number): string | undefined
+}
+
+/** The device of a side, a piece of it read beforehand. What can't be read in one piece is tried again where it is wanted. */
+const openWindow = async ({ volume }: Side, start: number, end: number): Promise<Device> => {
+  const { cached, device } = volume
+  const bytes =
+    start < end && end <= device.size
+      ? await device.read(start, end - start).catch((error: unknown) => {
+          if (isLiveError(error)) return undefined
+          throw error
+        })
+      : undefined
+  if (!bytes) return cached
+  return {
+    name: device.name,
+    size: device.size,
+    // A directory only looks at its bytes and keeps none.
+    read: async (offset, length) =>
+      offset >= start && offset + length <= end
+        ? bytes.subarray(offset - start, offset - start + length)
+        : cached.read(offset, length),
+    close: async () => {},
+  }
 }
 
 /** The path of a name in a directory. */
@@ -43,9 +70,9 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
   const parents = { shared: new Map<number, Place>(), base: new Map<number, Place>(), root: new Map<number, Place>() }
   const parentsOf = (side: Side): Map<number, Place> => (side === base ? parents.base : parents.root)
 
-  const read = async (side: Side, ino: number): Promise<readonly Entry[] | undefined> => {
+  const read = async (side: Side, ino: number, from?: Device): Promise<readonly Entry[] | undefined> => {
     try {
-      return await side.read(ino)
+      return await side.read(ino, from)
     } catch (error) {
       if (!isLiveError(error)) throw error
       told.tell(error, `directory ${ino} of ${side.name}`)
@@ -57,28 +84,43 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
       if (kind === 'directory' && !places.has(inode)) places.set(inode, { parent, name })
   }
 
-  const work: { readonly ino: number; readonly side: Side | undefined; readonly place: number }[] = []
-  const add = (inos: Iterable<number>, side: Side | undefined): void => {
-    for (const ino of inos) work.push({ ino, side, place: places.get(ino) ?? 0 })
-  }
-  add(shared, undefined)
-  add(swept.base, base)
-  add(swept.root, root)
-  work.sort((a, b) => a.place - b.place)
   let done = 0
-  await parallel(work.length, DIRECTORIES_AT_ONCE, async index => {
-    stopIfAborted(signal)
-    const { ino, side } = work[index]!
-    const entries = await read(side ?? root, ino)
+  const total = (shared.size + swept.base.length + swept.root.length) * blockSize
+  const readOne = async (ino: number, side: Side | undefined, from?: Device): Promise<void> => {
+    // What nothing touched is read from the base: there it lies as it is.
+    const entries = await read(side ?? base, ino, from)
     if (side) {
       own.get(side)!.set(ino, entries)
       if (entries) learn(parentsOf(side), ino, entries)
     } else if (entries) {
       learn(parents.shared, ino, entries)
-      const kept = entries.filter(({ kind, inode }) => kind === 'directory' || candidates.has(inode))
-      sharedEntries.set(ino, kept)
+      sharedEntries.set(
+        ino,
+        entries.filter(({ kind, inode }) => kind === 'directory' || candidates.has(inode)),
+      )
     }
-    if (++done % 256 === 0) sweeping.onBytes(done * blockSize, work.length * blockSize)
+    if (++done % 256 === 0) sweeping.onBytes(done * blockSize, total)
+  }
+
+  const placeOf = (ino: number): number => places.get(ino) ?? 0
+  const inBase = [
+    ...Array.from(shared, ino => ({ ino, side: undefined, start: placeOf(ino) })),
+    ...swept.base.map(ino => ({ ino, side: base, start: placeOf(ino) })),
+  ].sort((a, b) => a.start - b.start)
+  const device = base.volume.device
+  const pieces = hulls(inBase, ({ start }) => ({ start, end: Math.min(start + blockSize, device.size) }))
+  for await (const { items, window } of ahead(pieces, PIECES_AHEAD, async ({ start, end, items }) => ({
+    items,
+    window: await openWindow(base, start, end),
+  }))) {
+    stopIfAborted(signal)
+    for (const { ino, side } of items) await readOne(ino, side, window)
+  }
+  // In the root each of them has a chunk of the overlay.
+  const inRoot = [...swept.root].sort((a, b) => placeOf(a) - placeOf(b))
+  await parallel(inRoot.length, DIRECTORIES_AT_ONCE, async index => {
+    stopIfAborted(signal)
+    await readOne(inRoot[index]!, root)
   })
 
   return {

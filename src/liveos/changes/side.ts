@@ -88,8 +88,13 @@ export interface Side {
   keep(ino: number, bytes: Uint8Array): void
   /** @throws CORRUPT, IO */
   inode(ino: number): Promise<Ext4Inode>
-  /** Names of a directory that is in use. @throws CORRUPT, UNSUPPORTED, IO */
-  read(ino: number): Promise<readonly Entry[]>
+  /**
+   * Names of a directory that is in use.
+   *
+   * @param from  where its blocks are read, if not on the side's own device
+   * @throws CORRUPT, UNSUPPORTED, IO
+   */
+  read(ino: number, from?: Device): Promise<readonly Entry[]>
 }
 
 /** Most directories are a block, and far from each other. */
@@ -113,7 +118,7 @@ export const openSide = async (name: string, device: Device): Promise<Side> => {
     volume,
     keep: (ino, bytes) => shelf.put(ino, bytes),
     inode,
-    async read(ino) {
+    async read(ino, from) {
       const directory = await inode(ino)
       if (directory.kind !== 'directory' || directory.linkCount === 0)
         throw volume.wrong(
@@ -122,7 +127,7 @@ export const openSide = async (name: string, device: Device): Promise<Side> => {
           'a directory',
           directory.linkCount === 0 ? 'deleted' : (directory.kind ?? 'none'),
         )
-      return (await readListing(volume, directory)).entries
+      return (await readListing(from ? { ...volume, cached: from } : volume, directory)).entries
     },
   }
 }
