@@ -171,6 +171,20 @@ describe('the usage of an overlay', () => {
     expect(bytesOf(usage, 'freed').identicalBytes).toBe(usage.space!.freeBytes)
   })
 
+  it('a device may go on behind its filesystem', async () => {
+    const { merged } = await ext4()
+    const base = new Uint8Array(merged.length + 65_536 + 300)
+    base.set(merged)
+    const chunks = merged.length / 4096
+    const changes = [chunks - 1, chunks, chunks + 3, chunks + 16].map(oldChunk => ({
+      oldChunk,
+      content: new Uint8Array(4096).fill(7),
+    }))
+    const usage = await readOverlayUsage(await overlaidStack(memory(base), storeOf(changes, 8)))
+    expectWhole(usage)
+    expect(bytesOf(usage, 'outside').bytes).toBe(3 * 4096)
+  })
+
   it('an invalid, a new and a cut store', async () => {
     const { origin, cow } = await ext4()
     const invalid = new Uint8Array(cow)
