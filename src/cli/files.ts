@@ -1,7 +1,8 @@
 import { oneTarget } from '../ops/address.js'
-import { copyOut } from '../ops/copy-out.js'
+import { type CopyTreeOutcome, checkPlace, copyOut } from '../ops/copy-out.js'
 import { type FileStat, type Layer, type ListedFile, listFiles, statFile, withView, writeFileTo } from '../ops/files.js'
 import { type Finding, printableName as printable, type TargetInput } from '../ops/target.js'
+import { quietPipe } from './pipe.js'
 import { drive, print } from './run.js'
 import { ATTENTION, findingLines, paint, rows, size } from './words.js'
 
@@ -57,16 +58,18 @@ export interface ListVerbOptions extends LayerOptions {
 
 /** `liveos ls`: one line a file, or a JSON array that is printed as it is found. */
 export const list = async (text: string | undefined, where: TargetInput, options: ListVerbOptions): Promise<number> => {
+  quietPipe()
   const { input, paths } = oneTarget([text ?? ''], where)
-  return withView(input, layerOf(options), async (fs, findings) => {
+  const view = { paths, recursive: options.recursive }
+  return withView(input, layerOf(options), view, async (fs, findings) => {
     const told: Finding[] = [...findings]
     const base = paths[0]!
     let lines: string[] = []
     let first = true
-    if (options.json) await written('[')
     for await (const file of listFiles(fs, base, { ...options, onFinding: finding => told.push(finding) })) {
       if (options.json) {
-        lines.push(`${first ? '' : ','}\n  ${JSON.stringify(file)}`)
+        // The bracket comes with the first file: a path that is not there leaves the whole of stdout to its error.
+        lines.push(`${first ? '[' : ','}\n  ${JSON.stringify(file)}`)
         first = false
       } else {
         const name = printable(options.recursive || options.directory ? file.path : file.path.split('/').at(-1) || '/')
@@ -77,7 +80,7 @@ export const list = async (text: string | undefined, where: TargetInput, options
         lines = []
       }
     }
-    await written(lines.join('') + (options.json ? '\n]\n' : ''))
+    await written(lines.join('') + (options.json ? (first ? '[]\n' : '\n]\n') : ''))
     tell(told)
     return attention(told)
   })
@@ -85,8 +88,9 @@ export const list = async (text: string | undefined, where: TargetInput, options
 
 /** `liveos cat`. */
 export const cat = async (texts: readonly string[], where: TargetInput, options: LayerOptions): Promise<number> => {
+  quietPipe()
   const { input, paths } = oneTarget(texts, where)
-  return withView(input, layerOf(options), async (fs, findings) => {
+  return withView(input, layerOf(options), { paths }, async (fs, findings) => {
     tell(findings)
     for (const path of paths) await writeFileTo(fs, path, process.stdout)
     return attention(findings)
@@ -115,8 +119,9 @@ const statWords = (file: FileStat): string[] => {
 
 /** `liveos stat`. */
 export const stat = async (texts: readonly string[], where: TargetInput, options: LayerOptions): Promise<number> => {
+  quietPipe()
   const { input, paths } = oneTarget(texts, where)
-  return withView(input, layerOf(options), async (fs, findings) => {
+  return withView(input, layerOf(options), { paths }, async (fs, findings) => {
     const found: FileStat[] = []
     for (const path of paths) found.push(await statFile(fs, path))
     print(options.json, found, () => found.flatMap((file, n) => [...(n > 0 ? [''] : []), ...statWords(file)]))
@@ -134,18 +139,36 @@ export interface CopyVerbOptions extends LayerOptions {
   readonly keepPartial?: boolean | undefined
 }
 
+const counted = (count: number, one: string, many: string): string => `${count} ${count === 1 ? one : many}`
+
+/** What was copied, as far as there was any of it. */
+const copiedWords = (
+  { files, directories, symlinks, hardLinks, special, bytes }: CopyTreeOutcome,
+  to: string,
+): string =>
+  [
+    counted(files, 'file', 'files'),
+    directories > 0 ? counted(directories, 'directory', 'directories') : '',
+    symlinks > 0 ? counted(symlinks, 'link', 'links') : '',
+    hardLinks > 0 ? counted(hardLinks, 'further name', 'further names') : '',
+    special > 0 ? counted(special, 'device or pipe', 'devices and pipes') : '',
+    `${size(bytes)} copied to ${to === '-' ? 'standard output' : printable(to)}`,
+  ]
+    .filter(Boolean)
+    .join(', ')
+
 /** `liveos cp`; the last word is where to. */
 export const copy = async (words: readonly string[], where: TargetInput, options: CopyVerbOptions): Promise<number> => {
   const to = words.at(-1)!
+  if (to === '-') quietPipe()
   const { input, paths } = oneTarget(words.slice(0, -1), where)
-  return withView(input, layerOf(options), async (fs, findings) => {
+  await checkPlace(to, process.stdout, options)
+  const view = { paths, recursive: true, homeSeverity: 'warning' as const }
+  return withView(input, layerOf(options), view, async (fs, findings) => {
     const done = await drive(signal => copyOut(fs, paths, to, { ...options, signal }, process.stdout))
     const all = [...findings, ...done.findings]
     const outcome = { ...done, findings: all }
-    const lines = [
-      `${done.files} files, ${done.directories} directories, ${done.symlinks} links, ${size(done.bytes)} copied to ${to}`,
-      ...findingLines(all, paint(to === '-' ? process.stderr : process.stdout)),
-    ]
+    const lines = [copiedWords(done, to), ...findingLines(all, paint(to === '-' ? process.stderr : process.stdout))]
     // An archive on stdout leaves no room for words there.
     if (to === '-') process.stderr.write(lines.map(line => `${line}\n`).join(''))
     else print(options.json, outcome, () => lines)

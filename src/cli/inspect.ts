@@ -1,6 +1,7 @@
 import { type InspectInput, inspect as runInspect } from '../ops/inspect.js'
 import type { Detail, InspectNode } from '../ops/inspect-node.js'
 import { printableName } from '../ops/target.js'
+import { quietPipe } from './pipe.js'
 import { print } from './run.js'
 import { ATTENTION, findingLines, type Paint, paint, size } from './words.js'
 
@@ -9,19 +10,25 @@ const shown = (value: Detail): string =>
 
 /** Details that stand on the node's own line, in this order and these words. */
 const INLINE: Readonly<Record<string, (value: Detail) => string>> = {
-  kind: value => (value === 'image' ? '' : shown(value)),
-  table: value => `${shown(value).toUpperCase()} partitions`,
+  kind: shown,
+  table: value => (value === 'hybrid' ? 'MBR and GPT partitions' : `${shown(value).toUpperCase()} partitions`),
   partitionType: shown,
-  variant: shown,
+  partitionName: value => `"${shown(value)}"`,
+  fatVariant: shown,
+  filesystem: value => `on ${shown(value)}`,
   compressor: shown,
   blockSize: value => `${size(Number(value))} blocks`,
   state: shown,
   percent: value => `${shown(value)} %`,
+  encrypted: () => 'encrypted',
+  use: shown,
+  workDirectory: value => (value === true ? '' : 'without its work directory'),
   distribution: shown,
+  variant: shown,
   architecture: shown,
   firmware: value => (value === 'both' ? 'BIOS and UEFI' : shown(value).toUpperCase()),
   timeoutSeconds: value => `starts by itself after ${shown(value)} s`,
-  platform: shown,
+  platform: value => (value === 'efi' ? 'UEFI' : value === 'x86' ? 'BIOS' : shown(value)),
   loader: shown,
   default: value => (value === true ? 'default' : `default ${shown(value)}`),
   conditional: () => 'under a condition',
@@ -30,30 +37,52 @@ const INLINE: Readonly<Record<string, (value: Detail) => string>> = {
   bootable: value => (value === true ? 'bootable' : ''),
 }
 /** Details that get lines of their own below the node. */
-const BELOW = ['kernels', 'kernel', 'initrds', 'missing', 'arguments', 'mounts', 'md5', 'freeBytes', 'leftBytes']
+const BELOW = [
+  'mounts',
+  'kernels',
+  'kernel',
+  'initrds',
+  'missing',
+  'arguments',
+  'md5',
+  'loaders',
+  'freeBytes',
+  'leftBytes',
+]
 
-const headline = ({ kind, name, size: bytes, type, label, uuid, details }: InspectNode, p: Paint): string => {
+const isSame = (a: InspectNode, b: InspectNode | undefined): boolean =>
+  b !== undefined && a.size !== null && a.size === b.size && a.type === b.type && a.uuid === b.uuid
+
+/** A node in one line; what its parent has said of the same bytes is left out. */
+const headline = (node: InspectNode, p: Paint, parent?: InspectNode): string => {
+  const { kind, name, size: bytes, type, label, uuid, details } = node
+  const own = isSame(node, parent)
+    ? []
+    : [bytes === null ? '' : size(bytes), type ?? '', label ? `"${label}"` : '', uuid ?? '']
+  const hidden = (key: string): boolean => key === 'kind' && (kind !== 'target' || details.kind === 'image')
   const words = [
-    bytes === null ? '' : size(bytes),
-    type ?? '',
-    label ? `"${printableName(label)}"` : '',
-    uuid ?? '',
+    ...own,
     ...Object.entries(INLINE).map(([key, words]) => {
       const value = details[key]
-      return value === undefined || value === null || (key === 'kind' && kind !== 'target') ? '' : words(value)
+      return value === undefined || value === null || hidden(key) ? '' : words(value)
     }),
   ].filter(word => word !== '')
   return `${p.bold(printableName(name))}${words.length > 0 ? `  ${words.map(printableName).join('  ')}` : ''}`
+}
+
+const belowWords = (key: string, value: Detail, details: InspectNode['details']): string => {
+  if (key === 'freeBytes') return `${size(Number(value))} free`
+  if (key === 'leftBytes') return `${size(Number(value))} left`
+  const version = key === 'kernel' && details.kernelVersion ? `  ${shown(details.kernelVersion)}` : ''
+  return `${key} ${shown(value)}${version}`
 }
 
 const below = ({ details }: InspectNode): string[] =>
   BELOW.flatMap(key => {
     const value = details[key]
     if (value === undefined || value === null) return []
-    if (key === 'mounts' && typeof value === 'object') return value.map(line => printableName(line))
-    if (key === 'freeBytes') return [`${size(Number(value))} free`]
-    if (key === 'leftBytes') return [`${size(Number(value))} left`]
-    return [`${key} ${printableName(shown(value))}`]
+    const lines = key === 'mounts' && Array.isArray(value) ? value.map(String) : [belowWords(key, value, details)]
+    return lines.map(printableName)
   })
 
 const draw = (tree: InspectNode, p: Paint, prefix = ''): string[] => {
@@ -63,7 +92,7 @@ const draw = (tree: InspectNode, p: Paint, prefix = ''): string[] => {
     ...tree.children.flatMap((child, n) => {
       const last = n === tree.children.length - 1
       return [
-        `${prefix}${last ? '└─' : '├─'} ${headline(child, p)}`,
+        `${prefix}${last ? '└─' : '├─'} ${headline(child, p, tree)}`,
         ...draw(child, p, `${prefix}${last ? '   ' : '│  '}`),
       ]
     }),
@@ -75,6 +104,7 @@ export const inspect = async (
   input: InspectInput,
   { json }: { readonly json?: boolean | undefined },
 ): Promise<number> => {
+  quietPipe()
   const found = await runInspect(input)
   const p = paint(process.stdout)
   print(json, found, () => [headline(found.tree, p), ...draw(found.tree, p), ...findingLines(found.findings, p)])

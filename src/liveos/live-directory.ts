@@ -1,4 +1,4 @@
-import { LiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import type { ReadFolder } from '../host/folder.js'
 
 const BASES = ['squashfs.img', 'rootfs.img', 'ext3fs.img']
@@ -54,18 +54,35 @@ const look = async <F extends ReadFolder>(tree: Tree<F>, name: string): Promise<
   return lostName === undefined ? undefined : { name, folder, baseName, lostName }
 }
 
-/** All live directories of a tree: its root, and the directories in it that hold a base image, by name. */
-export const liveDirectories = async <F extends ReadFolder>(tree: Tree<F>): Promise<readonly LiveDirectory<F>[]> => {
+/**
+ * All live directories of a tree: its root, and the directories in it that hold a base image, by name. One that can't be
+ * looked into takes nothing from the others.
+ *
+ * @param onFailure  told of those that can't be looked into; without it the first error is thrown where nothing is found
+ * @throws READ_ONLY, CORRUPT, IO  the root; see `onFailure`
+ */
+export const liveDirectories = async <F extends ReadFolder>(
+  tree: Tree<F>,
+  onFailure?: (name: string, error: LiveError) => void,
+): Promise<readonly LiveDirectory<F>[]> => {
   const root = await tree.folder('')
   if (!root) return []
   const found: LiveDirectory<F>[] = []
   const inRoot = await look(tree, '')
   if (inRoot) found.push(inRoot)
+  let failure: LiveError | undefined
   for (const name of [...(await root.list())].sort()) {
-    if ((await root.facts(name))?.kind !== 'directory') continue
-    const directory = await look(tree, name)
-    if (directory) found.push(directory)
+    try {
+      if ((await root.facts(name))?.kind !== 'directory') continue
+      const directory = await look(tree, name)
+      if (directory) found.push(directory)
+    } catch (error) {
+      if (!isLiveError(error)) throw error
+      failure ??= error
+      onFailure?.(name, error)
+    }
   }
+  if (failure && found.length === 0 && !onFailure) throw failure
   return found
 }
 
@@ -81,9 +98,13 @@ export const findLiveDirectory = async <F extends ReadFolder>(
   const bases = BASES.join(', ')
   if (image !== undefined) {
     const named = await look(tree, image)
-    if (!named)
-      throw new LiveError('NOT_FOUND', `${tree.path}/${image} holds no ${bases}`, { path: `${tree.path}/${image}` })
-    return named
+    if (named) return named
+    const others = (await liveDirectories(tree, () => {})).map(({ name }) => name || '/')
+    throw new LiveError(
+      'NOT_FOUND',
+      `${tree.path}/${image} holds no ${bases}${others.length > 0 ? `; directories that do: ${others.join(', ')}` : ''}`,
+      { path: `${tree.path}/${image}`, candidates: others },
+    )
   }
   const usual = (await look(tree, 'LiveOS')) ?? (await look(tree, ''))
   if (usual) return usual
@@ -122,6 +143,19 @@ export interface OverlayChoice {
 export const expectedOverlay = ({ label, uuid }: Identity): string | undefined =>
   label || uuid ? `overlay-${label ?? ''}-${uuid ?? ''}` : undefined
 
+/** What a folder has under the names of overlays, files and directories, by name. */
+export const overlaysIn = async (
+  folder: ReadFolder,
+): Promise<readonly { readonly name: string; readonly kind: 'file' | 'directory' }[]> => {
+  const found: { name: string; kind: 'file' | 'directory' }[] = []
+  for (const name of [...(await folder.list())].sort()) {
+    if (!name.startsWith('overlay-')) continue
+    const kind = (await folder.facts(name))?.kind
+    if (kind === 'directory' || (kind === 'file' && !name.endsWith(RESET_SUFFIX))) found.push({ name, kind })
+  }
+  return found
+}
+
 /**
  * The overlay in a live directory: of the name that a boot looks for, or the only one.
  *
@@ -129,22 +163,20 @@ export const expectedOverlay = ({ label, uuid }: Identity): string | undefined =
  */
 export const findOverlayName = async (folder: ReadFolder, identity: Identity): Promise<OverlayChoice> => {
   const expected = expectedOverlay(identity)
-  const files: string[] = []
-  let directory: string | undefined
-  for (const name of await folder.list()) {
-    if (!name.startsWith('overlay-')) continue
-    const kind = (await folder.facts(name))?.kind
-    if (kind === 'file' && !name.endsWith(RESET_SUFFIX)) files.push(name)
-    else if (kind === 'directory') directory ??= `${folder.path}/${name}`
-  }
-  if (expected !== undefined && files.includes(expected))
-    return { file: expected, foundBy: 'label and UUID', expected, directory: undefined }
-  if (files.length > 1)
+  const all = await overlaysIn(folder)
+  const named = all.find(({ name }) => name === expected)
+  const chosen = named ?? (all.length === 1 ? all[0] : undefined)
+  if (!chosen && all.length > 1) {
+    const candidates = all.map(({ name }) => name)
     throw new LiveError(
       'USAGE',
-      `${folder.path} holds several overlays (${files.sort().join(', ')})${expected ? `, and none is ${expected}, the name that a boot looks for` : ''}: choose one with --overlay`,
-      { candidates: files },
+      `${folder.path} holds several overlays (${candidates.join(', ')})${expected ? `, and none is ${expected}, the name that a boot looks for` : ''}: choose one with --overlay, or leave them out with --base-only`,
+      { candidates },
     )
-  if (files.length === 0) return { file: undefined, foundBy: undefined, expected, directory }
-  return { file: files[0], foundBy: 'only one', expected, directory: undefined }
+  }
+  if (!chosen) return { file: undefined, foundBy: undefined, expected, directory: undefined }
+  const foundBy = named ? 'label and UUID' : 'only one'
+  return chosen.kind === 'file'
+    ? { file: chosen.name, foundBy, expected, directory: undefined }
+    : { file: undefined, foundBy, expected, directory: `${folder.path}/${chosen.name}` }
 }

@@ -1,21 +1,16 @@
-import { basename } from 'node:path'
+import { basename, join } from 'node:path'
+import type { Device } from '../block/device.js'
+import { openFile } from '../block/file.js'
 import { isHttpUrl } from '../block/http.js'
-import { LiveError } from '../error.js'
-import { type Folder, factsOf, type ReadFolder, type ReadFrom } from '../host/folder.js'
+import { SNAP_MAGIC } from '../block/snapshot/layout.js'
+import { isLiveError, LiveError } from '../error.js'
+import { permissionError } from '../host/directory.js'
+import { factsOf, isHostFolder, type ReadFolder, type ReadFrom } from '../host/folder.js'
 import type { Medium } from '../host/medium.js'
 import { imageTree, soleFile } from './image-folder.js'
-import { findLiveDirectory, type LiveDirectory, liveDirectories } from './live-directory.js'
+import { findLiveDirectory, type LiveDirectory } from './live-directory.js'
 import { openSource, type Source, type Volume } from './source.js'
-import {
-  fileIn,
-  findRunning,
-  findTarget,
-  pairOf,
-  type Target,
-  type TargetFile,
-  type TargetInput,
-  targetIn,
-} from './target.js'
+import { fileIn, findRunning, findTarget, pairOf, type Target, type TargetInput, targetIn } from './target.js'
 
 /** A target found in whatever was named, opened as far as that takes. */
 export interface OpenTarget {
@@ -27,43 +22,56 @@ export interface OpenTarget {
  * Finds what a verb is to read, in a directory, disk, image or URL.
  *
  * @throws NOT_FOUND, USAGE  also where several live systems or overlays could be meant
- * @throws READ_ONLY  no permission; CORRUPT, UNSUPPORTED, IO
+ * @throws READ_ONLY  no permission: the message says what is closed and what to type; CORRUPT, UNSUPPORTED, IO
  */
 export const openTarget = async (input: TargetInput, signal?: AbortSignal): Promise<OpenTarget> => {
+  try {
+    return await openNamed(input, signal)
+  } catch (error) {
+    throw await explained(error)
+  }
+}
+
+const openNamed = async (input: TargetInput, signal: AbortSignal | undefined): Promise<OpenTarget> => {
   const name = input.base === undefined ? (input.target ?? (await findRunning())) : undefined
-  if (name === undefined || (!isHttpUrl(name) && (await factsOf(name))?.kind === 'directory'))
-    return { target: await findTarget(input), close: async () => {} }
+  if (name === undefined || (!isHttpUrl(name) && (await factsOf(name))?.kind === 'directory')) {
+    const target = await findTarget(input)
+    await checkReadable(target)
+    return { target, close: async () => {} }
+  }
   const source = await openSource(name, signal)
   try {
-    return { target: await targetOn(source, input), close: () => source.close() }
+    const target = await targetOn(source, input)
+    await checkReadable(target)
+    return { target, close: () => source.close() }
   } catch (error) {
     await source.close()
     throw error
   }
 }
 
+/** An error about permissions, of whatever depth, becomes one that names the owner and what to type. */
+const explained = async (error: unknown): Promise<unknown> => {
+  if (!isLiveError(error) || error.code !== 'READ_ONLY' || 'closed' in error.data) return error
+  const { cause } = error
+  const path = cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? cause.path : undefined
+  return path === undefined ? error : permissionError(path, error)
+}
+
+/** Opens the files of this computer once, so that all verbs tell of a closed one in the same words. */
+const checkReadable = async ({ base, overlay }: Target): Promise<void> => {
+  for (const file of [base, overlay])
+    if (file && isHostFolder(file.folder)) await (await openFile(join(file.folder.path, file.name))).close()
+}
+
 /** Filesystems that a root filesystem is kept in as it is. */
 const ROOT_TYPES: readonly string[] = ['ext4', 'xfs', 'btrfs', 'f2fs']
 
-const readFrom = ({ kind }: Source): ReadFrom => (kind === 'url' ? 'server' : 'page cache')
+const isBase = ({ type }: Volume): boolean =>
+  type === 'squashfs' || type === 'erofs' || (type !== undefined && ROOT_TYPES.includes(type))
 
-/** A volume with the live directories in it. */
-interface Candidate {
-  readonly volume: Volume
-  readonly found: readonly LiveDirectory<ReadFolder>[]
-}
-
-/** The live systems on a source, by volume. A squashfs is a base itself, not a stick that holds one. */
-export const candidatesOn = async (source: Source): Promise<readonly Candidate[]> => {
-  const from = readFrom(source)
-  const candidates: Candidate[] = []
-  for (const volume of source.volumes) {
-    if (!volume.fs || volume.type === 'squashfs') continue
-    const found = await liveDirectories(imageTree(volume.fs, volume.name, from))
-    if (found.length > 0) candidates.push({ volume, found })
-  }
-  return candidates
-}
+/** Where reads of a source come from. */
+export const readFrom = ({ kind }: Source): ReadFrom => (kind === 'url' ? 'server' : 'page cache')
 
 /** A volume as the medium of a target. */
 export const mediumOfVolume = ({ name, fs, type }: Volume): Medium => ({
@@ -75,55 +83,110 @@ export const mediumOfVolume = ({ name, fs, type }: Volume): Medium => ({
   uuid: fs?.uuid,
 })
 
-/** The target on an opened source. @throws as `openTarget` */
-export const targetOn = async (source: Source, input: TargetInput): Promise<Target> => {
-  const [first] = source.volumes
-  const candidates = (await candidatesOn(source)).filter(
-    ({ volume }) => input.partition === undefined || volume.partition?.number === input.partition,
-  )
-  const [candidate] = candidates
-  if (candidates.length > 1)
-    throw new LiveError(
-      'USAGE',
-      `${source.name} has live systems on several partitions (${candidates.map(({ volume }) => volume.partition?.number ?? 'the whole').join(', ')}): choose one with --partition`,
-      { path: source.name },
-    )
-  if (candidate?.volume.fs) {
-    const { volume } = candidate
-    const found = await findLiveDirectory(imageTree(candidate.volume.fs, volume.name, readFrom(source)), input.image)
-    if (found.baseName === undefined)
-      throw new LiveError(
-        'NOT_FOUND',
-        `${found.folder.path}/${found.lostName} is missing, but a refresh that was cut short left its files: mount the stick and run 'liveos refresh' on it`,
-        { path: found.folder.path, interrupted: true },
-      )
-    const base = await fileIn(found.folder, found.baseName, 'base image')
-    return targetIn(source.name, volume.name, found, mediumOfVolume(volume), base, input)
-  }
-  if (source.device && first?.device === source.device && isBase(first)) {
-    const base = await bareBase(source, source.device)
-    return pairOf(source.name, mediumOfVolume(first), base, input)
-  }
+/** The volumes that are meant. @throws USAGE  there is no such partition */
+export const volumesOf = (source: Source, partition: number | undefined): readonly Volume[] => {
+  if (partition === undefined) return source.volumes
+  const chosen = source.volumes.filter(volume => volume.partition?.number === partition)
+  if (chosen.length > 0) return chosen
+  const numbers = source.volumes.flatMap(volume => (volume.partition ? [volume.partition.number] : []))
   throw new LiveError(
-    'NOT_FOUND',
-    `${source.name} holds no live system: no filesystem on it has a directory with squashfs.img, rootfs.img or ext3fs.img${why(source)}`,
+    'USAGE',
+    `${source.name} has no partition ${partition}${numbers.length > 0 ? `: there are ${numbers.join(', ')}` : ', as it has no partitions'}`,
     { path: source.name },
   )
 }
 
-const isBase = ({ type }: Volume): boolean =>
-  type === 'squashfs' || type === 'erofs' || (type !== undefined && ROOT_TYPES.includes(type))
-
-/** A file of this computer stays one in its folder, so that its identity can be held against a plan. */
-const bareBase = async (source: Source, device: NonNullable<Source['device']>): Promise<TargetFile> => {
-  if (source.kind !== 'url') return hostBase(source.name)
-  const name = basename(new URL(source.name).pathname) || 'image'
-  return fileIn(soleFile(device, source.name, name, 'server'), name, 'base image')
+/** A volume with the live directory that is meant on it. */
+interface Candidate {
+  readonly volume: Volume
+  readonly found: LiveDirectory<ReadFolder>
 }
 
-const hostBase = async (path: string): Promise<TargetFile<Folder>> => (await findTarget({ base: path })).base
+/** The volumes that hold a live system, and why others could not be searched. A squashfs is a base itself, not a stick that holds one. */
+const candidatesOn = async (
+  source: Source,
+  volumes: readonly Volume[],
+  image: string | undefined,
+): Promise<{ candidates: readonly Candidate[]; failures: readonly LiveError[] }> => {
+  const candidates: Candidate[] = []
+  const failures: LiveError[] = []
+  for (const volume of volumes) {
+    if (volume.failure) failures.push(volume.failure)
+    if (!volume.fs || volume.type === 'squashfs') continue
+    try {
+      candidates.push({
+        volume,
+        found: await findLiveDirectory(imageTree(volume.fs, volume.name, readFrom(source)), image),
+      })
+    } catch (error) {
+      if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+      // that there is none is told in one sentence for all volumes
+      if (error.code !== 'NOT_FOUND' || image !== undefined) failures.push(error)
+    }
+  }
+  return { candidates, failures }
+}
 
-const why = ({ volumes, tableFailure }: Source): string => {
-  const failures = [tableFailure, ...volumes.map(volume => volume.failure)].filter(error => error !== undefined)
+const placeOf = ({ partition }: Volume): string => (partition ? String(partition.number) : 'the whole')
+
+/** The volumes of a source that hold a live system, as far as they can be searched. */
+export const liveVolumes = async (source: Source, volumes: readonly Volume[]): Promise<readonly Volume[]> =>
+  (await candidatesOn(source, volumes, undefined)).candidates.map(({ volume }) => volume)
+
+/** The target on an opened source. @throws as `openTarget` */
+export const targetOn = async (source: Source, input: TargetInput): Promise<Target> => {
+  const volumes = volumesOf(source, input.partition)
+  const { candidates, failures } = await candidatesOn(source, volumes, input.image)
+  const [candidate] = candidates
+  if (candidates.length > 1)
+    throw new LiveError(
+      'USAGE',
+      `${source.name} has live systems on several partitions (${candidates.map(({ volume }) => placeOf(volume)).join(', ')}): choose one with --partition`,
+      { path: source.name },
+    )
+  if (candidate) return liveTarget(source, candidate, input)
+  const [first] = volumes
+  if (first?.device && volumes.length === 1 && isBase(first) && input.image === undefined)
+    return bareTarget(source, first, first.device, input)
+  const all = source.tableFailure ? [source.tableFailure, ...failures] : failures
+  const [only] = all
+  if (all.length === 1 && only && only.code !== 'UNSUPPORTED') throw only
+  throw new LiveError(
+    'NOT_FOUND',
+    (await isStore(source))
+      ? `${source.name} is an overlay and holds changes only: name the stick, or the base that was changed, with --base FILE --overlay ${source.name}`
+      : `${source.name} holds no live system: no filesystem on it has a directory with squashfs.img, rootfs.img or ext3fs.img${why(source, all)}`,
+    { path: source.name },
+    only,
+  )
+}
+
+const liveTarget = async (source: Source, { volume, found }: Candidate, input: TargetInput): Promise<Target> => {
+  if (found.baseName === undefined)
+    throw new LiveError(
+      'NOT_FOUND',
+      `${found.folder.path}/${found.lostName} is missing, but a refresh that was cut short left its files: mount the stick and run 'liveos refresh' on it`,
+      { path: found.folder.path, interrupted: true },
+    )
+  const base = await fileIn(found.folder, found.baseName, 'base image')
+  return targetIn(source.name, volume.name, found, mediumOfVolume(volume), base, input)
+}
+
+/** A base that was named itself. A file of this computer stays one in its folder, so that its identity can be held against a plan. */
+const bareTarget = async (source: Source, volume: Volume, device: Device, input: TargetInput): Promise<Target> => {
+  const { overlay, baseOnly } = input
+  if (source.kind !== 'url' && device === source.device)
+    return { ...(await findTarget({ base: source.name, overlay, baseOnly })), name: source.name }
+  const name = source.kind === 'url' ? basename(new URL(source.name).pathname) || 'image' : basename(source.name)
+  const place = volume.partition ? `${name} partition ${volume.partition.number}` : name
+  const folder = soleFile(device, source.name, place, readFrom(source))
+  return pairOf(source.name, mediumOfVolume(volume), await fileIn(folder, place, 'base image'), input)
+}
+
+const isStore = async ({ device }: Source): Promise<boolean> =>
+  device !== undefined && device.size >= 512 && Buffer.from(await device.read(0, 4)).readUInt32LE(0) === SNAP_MAGIC
+
+const why = ({ device }: Source, failures: readonly LiveError[]): string => {
+  if (device?.size === 0) return ' (it is empty)'
   return failures.length === 0 ? '' : ` (${failures.map(error => error.message).join('; ')})`
 }

@@ -3,9 +3,10 @@ import { openFile } from '../block/file.js'
 import { isHttpUrl, openHttp } from '../block/http.js'
 import { openPartition, type Partition } from '../block/partitions/partition.js'
 import { type PartitionTable, readPartitions } from '../block/partitions/reader.js'
-import { isLiveError, type LiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { FileSystem } from '../fs/filesystem.js'
+import { printableName } from '../fs/name.js'
 import { openFs } from '../fs/open.js'
 import { openDirectory, permissionError } from '../host/directory.js'
 import { closeAll, factsOf } from '../host/folder.js'
@@ -48,6 +49,16 @@ const attempt = async <T>(work: () => Promise<T>): Promise<T | LiveError> => {
   }
 }
 
+/** An extended partition is a list of others, and holds no filesystem. */
+const emptyVolume = (name: string, device: Device, partition: Partition): Volume => ({
+  name,
+  partition,
+  device,
+  type: undefined,
+  fs: undefined,
+  failure: undefined,
+})
+
 const volumeOf = async (name: string, device: Device, partition: Partition | undefined): Promise<Volume> => {
   const type = await attempt(() => detectFs(device))
   if (isLiveError(type)) return { name, partition, device, type: undefined, fs: undefined, failure: type }
@@ -68,9 +79,34 @@ const sourceOn = async (name: string, kind: Source['kind'], device: Device): Pro
     if (partition.start >= device.size) continue
     // A hybrid ISO's partition 1 often is the whole of it again.
     if (whole.fs && partition.start === 0) continue
-    volumes.push(await volumeOf(`${name} partition ${partition.number}`, openPartition(device, partition), partition))
+    const volume = `${name} partition ${partition.number}`
+    const place = openPartition(device, partition)
+    volumes.push(
+      partition.role === 'extended' ? emptyVolume(volume, place, partition) : await volumeOf(volume, place, partition),
+    )
   }
   return { name, kind, device, table, tableFailure, volumes, close: () => closeAll([device]) }
+}
+
+/** There is no such file: says so, and how a path inside a target is written where that was meant. */
+const missing = async (name: string): Promise<LiveError> => {
+  const data = { path: name }
+  for (let at = name.length - 1; at > 0; at--) {
+    if (name[at] !== ':' && name[at] !== '/') continue
+    const target = name.slice(0, at)
+    const facts = await factsOf(target).catch(() => undefined)
+    if (!facts) continue
+    const isPlace =
+      name[at] === ':' || facts.kind !== 'directory' || (await factsOf(`${target}/LiveOS`).catch(() => undefined))
+    if (!isPlace) break
+    const inside = `${target}:/${name.slice(at).replace(/^[:/]+/, '')}`
+    return new LiveError(
+      'NOT_FOUND',
+      `there is no ${printableName(name)}: a path inside ${printableName(target)} is written ${printableName(inside)}`,
+      data,
+    )
+  }
+  return new LiveError('NOT_FOUND', `there is no ${printableName(name)}`, data)
 }
 
 /**
@@ -99,11 +135,16 @@ export const openSource = async (name: string, signal?: AbortSignal): Promise<So
       close: () => fs.close(),
     }
   }
+  if (!facts) throw await missing(name)
   const device = await openFile(name).catch(async (error: unknown) => {
     if (isLiveError(error) && error.code === 'READ_ONLY') throw await permissionError(name, error)
+    if (isLiveError(error) && error.code === 'USAGE')
+      throw new LiveError('USAGE', `${printableName(name)} is neither a directory nor a file nor a block device`, {
+        path: name,
+      })
     throw error
   })
-  return closing(device, () => sourceOn(name, facts?.kind === 'file' ? 'image' : 'device', device))
+  return closing(device, () => sourceOn(name, facts.kind === 'file' ? 'image' : 'device', device))
 }
 
 const closing = async <T>(device: Device, work: () => Promise<T>): Promise<T> => {

@@ -1,12 +1,13 @@
+import type { Device } from '../block/device.js'
 import { openPool } from '../bytes/pool.js'
-import { isLiveError, LiveError } from '../error.js'
+import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
 import { closeAll } from '../host/folder.js'
-import { openTarget } from './open-target.js'
+import { liveVolumes, openTarget, volumesOf } from './open-target.js'
 import { openSource } from './source.js'
 import { decoderOf, isRoot, openStack, rootImageIn } from './stack.js'
 import { findRunning, type Target, type TargetInput } from './target.js'
@@ -23,6 +24,8 @@ export interface View {
   readonly fs: FileSystem
   /** what is shown otherwise than one might think */
   readonly findings: readonly Finding[]
+  /** of a root: the home image that a booted system mounts over its /home */
+  readonly homeImage: string | undefined
   close(): Promise<void>
 }
 
@@ -31,13 +34,15 @@ export interface View {
  * finding: reading takes nothing away, and what is shown may be all that is left of somebody's work.
  *
  * @throws NOT_FOUND, USAGE  as `openTarget`; NOT_FOUND  there is no home image
- * @throws UNSUPPORTED, CORRUPT, IO
+ * @throws UNSUPPORTED  also an overlay of a kind that can't be read: the base alone would be taken for the whole
+ * @throws CORRUPT, IO
  */
 export const openView = async (input: TargetInput, layer: Layer): Promise<View> => {
   if (layer === 'medium') return openMedium(input)
   const { target, close } = await openTarget({ ...input, baseOnly: input.baseOnly || layer !== 'root' })
   try {
     if (layer === 'home') return await homeView(target, close)
+    if (layer === 'root' && target.overlayDirectory) throw overlayDirectory(target.overlayDirectory)
     return (await flatView(target, layer, close)) ?? (await rootView(target, layer, close))
   } catch (error) {
     await close()
@@ -45,8 +50,28 @@ export const openView = async (input: TargetInput, layer: Layer): Promise<View> 
   }
 }
 
+const overlayDirectory = (path: string): LiveError =>
+  unsupported(
+    'OverlayFS directory',
+    path,
+    "the changes are kept in an OverlayFS directory, which can't be laid over the base yet: --base-only shows the base without them, --medium the directory itself",
+  )
+
+/** Says how to go on without an overlay that can't be read. */
+const withoutOverlay = (error: unknown, target: Target): unknown => {
+  if (!target.overlay || !isLiveError(error) || (error.code !== 'UNSUPPORTED' && error.code !== 'CORRUPT')) return error
+  const { path } = target.overlay
+  if (error.data.device !== path && error.data.where !== path) return error
+  return new LiveError(error.code, `${error.message}; --base-only leaves the overlay out`, error.data, error.cause)
+}
+
+/** The same bytes under a name that tells a person where they are from. */
+const named = (device: Device, name: string): Device => ({ ...device, name })
+
 const rootView = async (target: Target, layer: Layer, close: () => Promise<void>): Promise<View> => {
-  const stack = await openStack(target, { ignoreInvalid: true })
+  const stack = await openStack(target, { ignoreInvalid: true }).catch((error: unknown) => {
+    throw withoutOverlay(error, target)
+  })
   try {
     const findings: Finding[] = []
     const { store } = stack.overlay ?? {}
@@ -55,14 +80,17 @@ const rootView = async (target: Target, layer: Layer, close: () => Promise<void>
         code: 'OVERLAY_INVALID',
         severity: 'warning',
         where: stack.overlay.file.path,
-        message: `the kernel reads this overlay no more; shown is what it still holds, and the last changes may be missing or half done`,
+        message:
+          'the kernel reads this overlay no more; shown is what it still holds, and the last changes may be missing or half done',
         remedy: 'copy out what you need first',
       })
-    const fs = await openFs(stack.root, { decoder: decoderOf(stack.pool) })
+    const root = named(stack.root, `${layer === 'base' ? 'base' : 'root filesystem'} of ${target.name}`)
+    const fs = await openFs(root, { decoder: decoderOf(stack.pool) })
     return {
       layer,
       fs,
       findings,
+      homeImage: target.home?.path,
       close: async () => {
         await fs.close()
         await stack.close()
@@ -88,22 +116,17 @@ const flatView = async (target: Target, layer: Layer, close: () => Promise<void>
       pool = openPool()
       const fs = await openSquashfs(file, { decoder: decoderOf(pool) })
       if (!(await rootImageIn(fs)) && isRoot((await fs.list('/')).map(({ name }) => name))) {
-        const overlay = target.overlay?.path ?? target.overlayDirectory
-        const findings: Finding[] =
-          overlay === undefined || layer === 'base'
-            ? []
-            : [
-                {
-                  code: 'OVERLAY_UNSUPPORTED',
-                  severity: 'warning',
-                  where: overlay,
-                  message: `${overlay} is not shown: over a flat squashfs it is an OverlayFS, and those can't be read yet`,
-                },
-              ]
+        if (target.overlay)
+          throw unsupported(
+            'overlay over a flat squashfs',
+            target.overlay.path,
+            "an overlay over a squashfs that is the root itself is an OverlayFS, which can't be read yet: --base-only shows the base without it",
+          )
         return {
           layer,
           fs,
-          findings,
+          findings: [],
+          homeImage: target.home?.path,
           close: async () => {
             await done()
             await close()
@@ -120,14 +143,24 @@ const flatView = async (target: Target, layer: Layer, close: () => Promise<void>
 }
 
 const homeView = async (target: Target, close: () => Promise<void>): Promise<View> => {
-  if (!target.home) throw new LiveError('NOT_FOUND', `${target.name} has no home image`, { path: target.name })
+  if (!target.home)
+    throw new LiveError('NOT_FOUND', `${target.name} has no home image: /home is a part of its root`, {
+      path: target.name,
+    })
   const file = await target.home.folder.open(target.home.name)
   try {
-    const fs = await openFs(file)
+    if ((await detectFs(file)) === 'luks')
+      throw unsupported(
+        'encrypted home image',
+        target.home.path,
+        'this home image is encrypted (LUKS), and nothing of it can be read here: open it with cryptsetup on a Linux computer',
+      )
+    const fs = await openFs(named(file, `home image of ${target.name}`))
     return {
       layer: 'home',
       fs,
       findings: [],
+      homeImage: undefined,
       close: async () => {
         await fs.close()
         await file.close()
@@ -141,20 +174,29 @@ const homeView = async (target: Target, close: () => Promise<void>): Promise<Vie
 }
 
 const openMedium = async (input: TargetInput): Promise<View> => {
+  if (input.base !== undefined)
+    throw new LiveError('USAGE', '--medium goes with a TARGET: a base image alone lies on no stick')
   const source = await openSource(input.target ?? (await findRunning()))
-  const { partition } = input
-  const found = source.volumes.filter(volume => partition === undefined || volume.partition?.number === partition)
-  const readable = found.filter(volume => volume.fs)
-  const [volume] = readable
-  if (volume?.fs && readable.length === 1)
-    return { layer: 'medium', fs: volume.fs, findings: [], close: () => source.close() }
-  await source.close()
-  const failure = found.map(({ failure }) => failure).find(isLiveError)
-  if (readable.length > 1)
-    throw new LiveError(
-      'USAGE',
-      `${source.name} has several filesystems (partitions ${readable.map(({ partition }) => partition?.number ?? 'none').join(', ')}): choose one with --partition`,
-      { path: source.name },
+  try {
+    const volumes = volumesOf(source, input.partition)
+    const readable = volumes.filter(volume => volume.fs)
+    // of several, the one that carries the live system is the stick's own
+    const meant = readable.length > 1 ? await liveVolumes(source, readable) : readable
+    const [volume] = meant
+    if (volume?.fs && meant.length === 1)
+      return { layer: 'medium', fs: volume.fs, findings: [], homeImage: undefined, close: () => source.close() }
+    if (readable.length > 1)
+      throw new LiveError(
+        'USAGE',
+        `${source.name} has several filesystems (partitions ${readable.map(({ partition }) => partition?.number ?? 'none').join(', ')}): choose one with --partition`,
+        { path: source.name },
+      )
+    const failure = source.tableFailure ?? volumes.find(({ failure }) => failure)?.failure
+    throw (
+      failure ?? new LiveError('NOT_FOUND', `${source.name} holds no filesystem that is known`, { path: source.name })
     )
-  throw failure ?? new LiveError('NOT_FOUND', `${source.name} holds no filesystem that is known`, { path: source.name })
+  } catch (error) {
+    await source.close()
+    throw error
+  }
 }

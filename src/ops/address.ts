@@ -18,7 +18,7 @@ const colonOf = (text: string): number => {
 /** Splits `TARGET:/path`; without a path it is the root. `:/path` is one of the running live system. */
 export const parseAddress = (text: string): Address => {
   const colon = colonOf(text)
-  if (colon < 0) return { target: text.endsWith(':') ? text.slice(0, -1) || undefined : text, path: '/' }
+  if (colon < 0) return { target: (text.endsWith(':') ? text.slice(0, -1) : text) || undefined, path: '/' }
   return { target: text.slice(0, colon) || undefined, path: text.slice(colon + 1) }
 }
 
@@ -31,13 +31,16 @@ export const oneTarget = (
   texts: readonly string[],
   input: TargetInput,
 ): { input: TargetInput; paths: readonly string[] } => {
-  // With --base the words are paths only.
+  // With --base the words are paths only, and one left out is the root.
   const addresses = texts.map(text =>
-    input.base !== undefined && !text.startsWith(':') ? { target: undefined, path: text } : parseAddress(text),
+    input.base !== undefined && !text.startsWith(':') ? { target: undefined, path: text || '/' } : parseAddress(text),
   )
   const [first] = addresses
   const other = addresses.find(({ target }) => target !== first?.target)
   if (other)
-    throw new LiveError('USAGE', `${first?.target ?? ''} and ${other.target ?? ''} are two targets: name one at a time`)
+    throw new LiveError(
+      'USAGE',
+      `${first?.target ?? 'the running system'} and ${other.target ?? 'the running system'} are two targets: name one at a time`,
+    )
   return { input: { ...input, target: first?.target }, paths: addresses.map(({ path }) => path) }
 }

@@ -1,16 +1,18 @@
 import { createWriteStream } from 'node:fs'
-import { lstat } from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
+import { lstat, rename, stat, unlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { LiveError, systemError } from '../error.js'
-import type { Finding } from '../finding.js'
 import { type FileSystem, splitPath } from '../fs/filesystem.js'
 import { printableName } from '../fs/name.js'
 import { resolvePath } from '../fs/resolve.js'
+import { parseAddress } from './address.js'
 import type { CopyPath } from './copy-source.js'
 import { type CopyTreeOptions, type CopyTreeOutcome, copyTree } from './copy-tree.js'
 import type { Progress } from './progress.js'
+
+export type { CopyTreeOutcome } from './copy-tree.js'
 
 export interface CopyOutOptions extends CopyTreeOptions {
   /** directories and all below them */
@@ -19,20 +21,57 @@ export interface CopyOutOptions extends CopyTreeOptions {
   readonly tar?: boolean | undefined
 }
 
-/** A target that makes an archive: `-`, or a name that ends in .tar. */
-const isArchive = (to: string, tar: boolean | undefined): boolean => tar === true || to === '-' || to.endsWith('.tar')
+/** `link`: one that leads nowhere */
+type Place = 'directory' | 'file' | 'link' | 'other' | undefined
 
-const kindOfPlace = async (path: string): Promise<'directory' | 'other' | undefined> => {
+const placeOf = async (path: string): Promise<Place> => {
   try {
     // a link to a directory is a directory, as for cp
-    const { stat } = await import('node:fs/promises')
-    return (await stat(path)).isDirectory() ? 'directory' : 'other'
+    const found = await stat(path)
+    return found.isDirectory() ? 'directory' : found.isFile() ? 'file' : 'other'
   } catch {
-    return (await lstat(path).catch(() => undefined)) ? 'other' : undefined
+    return (await lstat(path).catch(() => undefined)) ? 'link' : undefined
   }
 }
 
+/** A target that makes an archive: `-`, or a name that ends in .tar and is no directory. */
+const isArchive = (to: string, place: Place, tar: boolean | undefined): boolean =>
+  tar === true || to === '-' || (to.endsWith('.tar') && place !== 'directory')
+
+/**
+ * Looks where a copy is to go, before anything is opened.
+ *
+ * @throws USAGE  it is a place inside a target, where nothing is written; an archive would go to a terminal
+ */
+export const checkPlace = async (
+  to: string,
+  stdout: { readonly isTTY?: boolean },
+  { tar }: { readonly tar?: boolean | undefined },
+): Promise<void> => {
+  if (to === '-' && stdout.isTTY)
+    throw new LiveError(
+      'USAGE',
+      'an archive is nothing for a terminal: name a file NAME.tar, or put | tar -x behind it',
+    )
+  if (tar && (await placeOf(to)) === 'directory')
+    throw new LiveError('USAGE', `${printableName(to)} is a directory: --tar wants the name of the archive`, {
+      path: to,
+    })
+  const { target } = parseAddress(to)
+  if (to.includes(':/') && target !== undefined && target !== to && (await placeOf(target)) !== undefined)
+    throw new LiveError(
+      'USAGE',
+      `${printableName(to)} is a place inside ${printableName(target)}: files are only copied out of a target, never into it`,
+      { path: to },
+    )
+}
+
 const lastName = (path: string): string => splitPath(path).at(-1) ?? ''
+
+const taken = (to: string): LiveError =>
+  new LiveError('REFUSED', `${printableName(to)} is there already: choose another name, or add --overwrite`, {
+    path: to,
+  })
 
 /**
  * Copies paths of a filesystem to a place of this computer, as `cp` does: into a directory that is there, else as the name
@@ -49,6 +88,7 @@ export async function* copyOut(
   options: CopyOutOptions,
   stdout: Writable,
 ): AsyncGenerator<Progress, CopyTreeOutcome> {
+  if (to === '') throw new LiveError('USAGE', 'the name of where to copy is empty')
   const resolved: string[] = []
   for (const path of paths) {
     const found = await resolvePath(from, path, { followLast: path.endsWith('/') && splitPath(path).length > 0 })
@@ -58,20 +98,24 @@ export async function* copyOut(
       })
     resolved.push(found)
   }
-  if (isArchive(to, options.tar)) return yield* toArchive(from, resolved, to, options, stdout)
-  const place = await kindOfPlace(to)
+  const place = await placeOf(to)
+  if (isArchive(to, place, options.tar)) return yield* toArchive(from, resolved, to, place, options, stdout)
   if (place === 'directory' || to.endsWith('/'))
     return yield* copyTree({ from, paths: resolved, to: { directory: to } }, options)
   if (resolved.length > 1)
-    throw new LiveError('USAGE', `${to} is no directory, and ${resolved.length} paths are to go there`, { path: to })
+    throw new LiveError('USAGE', `${printableName(to)} is no directory, and ${resolved.length} paths are to go there`, {
+      path: to,
+    })
   const [only] = resolved
   if (only === undefined) throw new LiveError('USAGE', 'name what to copy')
+  if ((await placeOf(dirname(to))) !== 'directory')
+    throw new LiveError('NOT_FOUND', `there is no directory ${printableName(dirname(to))}`, { path: dirname(to) })
   if ((await from.stat(only)).kind === 'directory') {
-    if (place !== undefined) throw new LiveError('REFUSED', `${to} is there, and it is no directory`, { path: to })
+    if (place !== undefined)
+      throw new LiveError('REFUSED', `${printableName(to)} is there, and it is no directory`, { path: to })
     return yield* copyTree({ from, paths: [{ path: only, as: '' }], to: { directory: to } }, options)
   }
-  if (place !== undefined && !options.overwrite)
-    throw new LiveError('REFUSED', `${to} is there already: choose another name, or add --overwrite`, { path: to })
+  if (place !== undefined && !options.overwrite) throw taken(to)
   const as: CopyPath = { path: only, as: basename(to) }
   return yield* copyTree({ from, paths: [as], to: { directory: dirname(to) } }, options)
 }
@@ -80,33 +124,48 @@ async function* toArchive(
   from: FileSystem,
   paths: readonly string[],
   to: string,
+  place: Place,
   options: CopyOutOptions,
   stdout: Writable,
 ): AsyncGenerator<Progress, CopyTreeOutcome> {
   const named = paths.map(path => ({ path, as: lastName(path) }))
   if (to === '-') return yield* copyTree({ from, paths: named, to: { tar: stdout } }, options)
-  const file = createWriteStream(to, { flags: options.overwrite ? 'w' : 'wx', flush: true })
+  if (place === 'directory')
+    throw new LiveError('USAGE', `${printableName(to)} is a directory: --tar wants the name of the archive`, {
+      path: to,
+    })
+  // A pipe or device is written as it is; a file has its name once it is whole.
+  const direct = place === 'other'
+  if (place === 'link' || (place === 'file' && !options.overwrite)) throw taken(to)
+  const part = direct ? to : join(dirname(to), `.liveos-part-${process.pid}-${basename(to)}`)
+  const file = createWriteStream(part, { flags: direct ? 'w' : 'wx', flush: !direct })
   const opened = new Promise<void>((resolve, reject) => {
     file.once('open', () => resolve())
     file.once('error', reject)
   })
+  // each failure comes to who writes or waits; an event that nobody hears would end the program
+  file.on('error', () => {})
   try {
     await opened
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
-      throw new LiveError('REFUSED', `${to} is there already: choose another name, or add --overwrite`, { path: to })
-    throw systemError(error, `making ${to}`)
+    throw systemError(error, `making ${printableName(to)}`)
   }
-  const outcome = yield* copyTree({ from, paths: named, to: { tar: file } }, options)
-  file.end()
+  let whole = false
   try {
-    await finished(file)
-  } catch (error) {
-    throw systemError(error, `writing ${to}`)
+    const outcome = yield* copyTree({ from, paths: named, to: { tar: file } }, options)
+    try {
+      file.end()
+      await finished(file)
+      if (!direct) await rename(part, to)
+    } catch (error) {
+      throw systemError(error, `writing ${printableName(to)}`)
+    }
+    whole = true
+    return outcome
+  } finally {
+    if (!whole) {
+      file.destroy()
+      if (!direct) await unlink(part).catch(() => undefined)
+    }
   }
-  return outcome
 }
-
-/** Bytes are missing where one of these is an error. */
-export const isIncomplete = (findings: readonly Finding[]): boolean =>
-  findings.some(({ severity }) => severity === 'error')

@@ -2,7 +2,15 @@ import type { Writable } from 'node:stream'
 import { extentsOf } from '../block/device.js'
 import { LiveError, systemError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type FileKind, type FileSystem, hasXattrs, isMapped, type Run, type Stat } from '../fs/filesystem.js'
+import {
+  type FileKind,
+  type FileSystem,
+  hasXattrs,
+  isMapped,
+  type Run,
+  type Stat,
+  splitPath,
+} from '../fs/filesystem.js'
 import { decodeName, printableName } from '../fs/name.js'
 import { resolvePath } from '../fs/resolve.js'
 import { walk } from '../fs/walk.js'
@@ -43,17 +51,42 @@ export interface FileStat extends ListedFile {
   readonly runs: readonly Run[] | null
 }
 
+/** How a home image hides what the root has below /home. */
+const homeFinding = (homeImage: string, severity: Finding['severity']): Finding => ({
+  code: 'HOME_IMAGE',
+  severity,
+  where: homeImage,
+  message: `a booted system with the livesys scripts mounts ${homeImage} over /home: the files of its users may be there and not here`,
+  remedy: 'add --home to read the home image',
+})
+
+const reachesHome = (path: string, below: boolean): boolean => {
+  const [first] = splitPath(path)
+  return first === 'home' || (below && first === undefined)
+}
+
+export interface ViewOptions {
+  /** what will be read; where a home image lies over it, a finding says so */
+  readonly paths: readonly string[]
+  /** all below the paths is read */
+  readonly recursive?: boolean | undefined
+  /** of that finding: a warning where somebody may take the files for all there are */
+  readonly homeSeverity?: Finding['severity']
+}
+
 /** Opens a view for some work and closes it. @throws  as `openView`, and what the work throws */
 export const withView = async <T>(
   input: TargetInput,
   layer: Layer,
+  { paths, recursive = false, homeSeverity = 'note' }: ViewOptions,
   work: (fs: FileSystem, findings: readonly Finding[]) => Promise<T>,
 ): Promise<T> => {
-  const view = await openView(input, layer)
+  const { fs, findings, homeImage, close } = await openView(input, layer)
   try {
-    return await work(view.fs, view.findings)
+    const hidden = homeImage !== undefined && paths.some(path => reachesHome(path, recursive))
+    return await work(fs, hidden ? [...findings, homeFinding(homeImage, homeSeverity)] : findings)
   } finally {
-    await view.close()
+    await close()
   }
 }
 

@@ -4,19 +4,35 @@ import { readStore } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import { detectFs } from '../fs/detect.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
-import type { OpenedFile } from '../host/folder.js'
-import type { LiveDirectory } from '../liveos/live-directory.js'
+import { closeAll, type OpenedFile } from '../host/folder.js'
+import { type LiveDirectory, overlaysIn } from '../liveos/live-directory.js'
 import { isRoot, rootImageIn } from '../liveos/stack.js'
-import type { TargetFile } from '../liveos/target.js'
-import { fileIn, type Target } from '../liveos/target.js'
+import { fileIn, type Target, type TargetFile } from '../liveos/target.js'
 import { collecting, deeper, details, type Inspecting, type InspectNode, node } from './inspect-node.js'
+import { inspectOverlayDirectory, inspectOverlayImage, inspectStore } from './inspect-overlay.js'
 import { inspectFlat, inspectRoot } from './inspect-root.js'
 import { overlayStatus } from './status.js'
 
-/** The root's bytes below and above an overlay. */
+/** The root's bytes below an overlay. */
 interface Root {
   readonly name: string
   readonly origin: Device
+}
+
+/** Opens files of a target; all are closed together. */
+type Opening = (file: TargetFile) => Promise<OpenedFile>
+
+const opening = async <T>(work: (opened: Opening, open: Device[]) => Promise<T>): Promise<T> => {
+  const open: Device[] = []
+  try {
+    return await work(async file => {
+      const device = await file.folder.open(file.name)
+      open.push(device)
+      return device
+    }, open)
+  } finally {
+    await closeAll(open)
+  }
 }
 
 /**
@@ -24,20 +40,14 @@ interface Root {
  *
  * @param target  the same as a verb would find it; undefined where it could not be told, such as with two overlays
  */
-export const inspectLive = async (
+export const inspectLive = (
   { name, folder, baseName, lostName }: LiveDirectory,
   target: Target | undefined,
   at: Inspecting,
-): Promise<InspectNode> => {
-  if (at.depth <= 0) return node('live', name || '/')
-  const children: InspectNode[] = []
-  const open: Device[] = []
-  const opened = async (file: TargetFile): Promise<OpenedFile> => {
-    const device = await file.folder.open(file.name)
-    open.push(device)
-    return device
-  }
-  try {
+): Promise<InspectNode> =>
+  opening(async (opened, open) => {
+    if (at.depth <= 0) return node('live', name || '/')
+    const children: InspectNode[] = []
     if (baseName === undefined)
       at.findings.push({
         code: 'REFRESH_INTERRUPTED',
@@ -46,111 +56,148 @@ export const inspectLive = async (
         message: 'the base image is missing, and files of a refresh that was cut short are there',
         remedy: 'mount the stick and run liveos refresh on it: it finishes or takes back what is left',
       })
-    else {
-      const base = await collecting(at, 'BASE_DAMAGED', `${folder.path}/${baseName}`, async () =>
-        inspectBase(await opened(await fileIn(folder, baseName, 'base image')), baseName, at),
+    else children.push(...(await inspectSystem(await fileIn(folder, baseName, 'base image'), target, opened, open, at)))
+    const all = await collecting(at, 'OVERLAY_UNREADABLE', folder.path, () => overlaysIn(folder))
+    const state = target ? 'not used by this system' : 'which one is used is not clear'
+    for (const overlay of all ?? []) {
+      if (overlay.name === target?.overlay?.name) continue
+      const isUsed = target?.overlayDirectory === `${folder.path}/${overlay.name}`
+      const more: Readonly<Record<string, string>> = isUsed ? {} : { use: state }
+      const found = await collecting(at, 'OVERLAY_UNREADABLE', `${folder.path}/${overlay.name}`, async () =>
+        overlay.kind === 'directory'
+          ? inspectOverlayDirectory(folder, overlay.name, at, more)
+          : inspectStore(overlay.name, await opened(await fileIn(folder, overlay.name, 'overlay')), at, more),
       )
-      if (base) children.push(await withRoot(base, target, open, children, at))
+      if (found) children.push(found)
     }
-    for (const file of (await folder.list()).filter(entry => entry.startsWith('overlay-')))
-      if (file !== target?.overlay?.name) children.push(await strangeOverlay(folder, file))
     for (const [file, kind] of [
       ['home.img', 'home'],
       ['swap.img', 'swap'],
-    ] as const)
-      if ((await folder.facts(file))?.kind === 'file')
-        children.push(await inspectFile(await opened(await fileIn(folder, file, kind)), file, kind, at))
+    ] as const) {
+      const found = await collecting(at, 'FILE_UNREADABLE', `${folder.path}/${file}`, async () =>
+        (await folder.facts(file))?.kind === 'file'
+          ? inspectFile(await opened(await fileIn(folder, file, kind)), file, kind, at)
+          : undefined,
+      )
+      if (found) children.push(found)
+    }
     return node('live', name || '/', { children })
-  } finally {
-    for (const device of open) await device.close()
-  }
+  })
+
+/** A base with the root in it, and the overlay that is laid over that. */
+const inspectSystem = async (
+  file: TargetFile,
+  target: Target | undefined,
+  opened: Opening,
+  open: Device[],
+  at: Inspecting,
+): Promise<InspectNode[]> => {
+  const base = await collecting(at, 'BASE_DAMAGED', file.path, async () => inspectBase(await opened(file), file, at))
+  const overlay = await collecting(at, 'OVERLAY_UNREADABLE', target?.overlay?.path ?? file.path, () =>
+    inspectOverlay(target, base?.root, opened, open, at),
+  )
+  const nodes: InspectNode[] = []
+  if (base) {
+    const shown = overlay?.shown ?? base.root?.origin
+    const root = base.root && shown && at.depth > 1 ? [await inspectRoot(base.root.name, shown, deeper(at))] : []
+    nodes.push({ ...base.node, children: root })
+  } else nodes.push(node('base', file.name, { size: file.facts.size }))
+  if (overlay) nodes.push(overlay.node)
+  return nodes
 }
+
+/** A base image that was named itself, with the overlay that was named for it. */
+export const inspectBare = (target: Target, at: Inspecting): Promise<InspectNode[]> =>
+  opening((opened, open) => inspectSystem(target.base, target, opened, open, at))
 
 interface InspectedBase {
   readonly node: InspectNode
   readonly root: Root | undefined
 }
 
-const inspectBase = async (file: OpenedFile, name: string, at: Inspecting): Promise<InspectedBase> => {
-  const type = await detectFs(file)
+const inspectBase = async (device: OpenedFile, file: TargetFile, at: Inspecting): Promise<InspectedBase> => {
+  const { name, path } = file
+  const type = await detectFs(device)
+  const tell = (code: string, severity: 'note' | 'error', message: string): void => {
+    at.findings.push({ code, severity, where: path, message: `${path} ${message}` })
+  }
+  if (type === 'erofs') tell('BASE_UNSUPPORTED', 'note', 'is an EROFS image, which is known and not read yet')
+  if (type === undefined) tell('BASE_DAMAGED', 'error', 'holds no filesystem that is known')
   if (type !== 'squashfs') {
     const raw = type !== undefined && type !== 'erofs'
     return {
-      node: node('base', name, { size: file.size, type: type ?? null, details: { nested: false } }),
-      root: raw ? { name, origin: file } : undefined,
+      node: node('base', name, { size: device.size, type: type ?? null, details: { nested: false } }),
+      root: raw ? { name: '/', origin: device } : undefined,
     }
   }
-  const fs = await openSquashfs(file)
+  const fs = await openSquashfs(device)
   const { superblock, compressor } = fs
   const image = await rootImageIn(fs)
   const flat = !image && isRoot((await fs.list('/')).map(entry => entry.name))
+  if (!image && !flat)
+    tell('BASE_WITHOUT_ROOT', 'error', 'holds no root filesystem, neither an image of one nor its directories')
   return {
     node: node('base', name, {
-      size: file.size,
+      size: device.size,
       type: 'squashfs',
       details: details({
         compressor: compressor.name,
         blockSize: superblock.block_size,
         made: new Date(superblock.mkfs_time * 1000).toISOString().replace('.000Z', 'Z'),
         nested: image !== undefined,
-        ...(flat && at.depth > 1 ? await inspectFlat(fs, at) : {}),
+        ...(flat ? await inspectFlat(fs, at) : {}),
       }),
     }),
     root: image && { name: image.path.slice(1), origin: image.file },
   }
 }
 
-/** Adds the root to its base, as the booted system sees it, and the overlay beside it. */
-const withRoot = async (
-  base: InspectedBase,
-  target: Target | undefined,
-  open: Device[],
-  siblings: InspectNode[],
-  at: Inspecting,
-): Promise<InspectNode> => {
-  const { root } = base
-  let shown: Device | undefined = root?.origin
-  if (target?.overlay) {
-    const { name, facts } = target.overlay
-    const status = await overlayStatus(target, root?.origin.size, at.findings, open, {})
-    siblings.push(
-      node('overlay', name, {
-        size: facts.size,
-        type: status.kind,
-        details: details({
-          state: status.state,
-          percent: status.percent,
-          usedBytes: status.allocatedSectors === null ? null : status.allocatedSectors * 512,
-          leftBytes: status.left?.bytes ?? null,
-          changedChunks: status.exceptions,
-          chunkSectors: status.chunkSectors,
-        }),
-      }),
-    )
-    const cow = await target.overlay.folder.open(name)
-    open.push(cow)
-    // what stands above a damaged overlay is told by its status
-    if (root && status.kind === 'dm-snapshot' && status.state !== 'damaged')
-      shown = await readStore(cow, { originSize: root.origin.size, ignoreInvalid: true })
-        .then(store => snapshot(root.origin, cow, { store, ignoreInvalid: true }))
-        .catch((error: unknown) => {
-          if (isLiveError(error)) return root.origin
-          throw error
-        })
-  } else if (target?.overlayDirectory)
-    siblings.push(node('overlay', target.overlayDirectory, { type: 'OverlayFS directory' }))
-  if (!root || !shown || at.depth <= 1) return base.node
-  const inner = deeper(at)
-  return { ...base.node, children: [await inspectRoot(root.name, shown, inner)] }
+interface InspectedOverlay {
+  readonly node: InspectNode
+  /** the root as it is seen through the overlay; undefined where that can't be shown */
+  readonly shown: Device | undefined
 }
 
-const strangeOverlay = async (folder: LiveDirectory['folder'], name: string): Promise<InspectNode> => {
-  const facts = await folder.facts(name)
-  return node('overlay', name, {
-    size: facts?.kind === 'file' ? facts.size : null,
-    type: facts?.kind === 'directory' ? 'OverlayFS directory' : null,
-    details: { state: 'not used by this system' },
+const inspectOverlay = async (
+  target: Target | undefined,
+  root: Root | undefined,
+  opened: Opening,
+  open: Device[],
+  at: Inspecting,
+): Promise<InspectedOverlay | undefined> => {
+  if (!target?.overlay) return undefined
+  const { name, facts } = target.overlay
+  const told = at.findings.length
+  const status = await overlayStatus(target, root?.origin.size, at.findings, open, {})
+  if (status.kind === 'unknown') {
+    // the tree says what it is
+    for (let n = at.findings.length - 1; n >= told; n--)
+      if (at.findings[n]?.code === 'OVERLAY_UNSUPPORTED') at.findings.splice(n, 1)
+    return { node: await inspectOverlayImage(name, await opened(target.overlay), at), shown: undefined }
+  }
+  const described = node('overlay', name, {
+    size: facts.size,
+    type: status.kind,
+    details: details({
+      state: status.state,
+      percent: status.percent,
+      usedBytes: status.allocatedSectors === null ? null : status.allocatedSectors * 512,
+      leftBytes: status.left?.bytes ?? null,
+      changedChunks: status.exceptions,
+      chunkSectors: status.chunkSectors,
+      foundBy: target.overlayFoundBy,
+    }),
   })
+  // what stands above a damaged overlay is told by its status
+  if (!root || status.state === 'damaged' || at.depth <= 1) return { node: described, shown: undefined }
+  const cow = await opened(target.overlay)
+  try {
+    const store = await readStore(cow, { originSize: root.origin.size, ignoreInvalid: true })
+    return { node: described, shown: await snapshot(root.origin, cow, { store, ignoreInvalid: true }) }
+  } catch (error) {
+    if (!isLiveError(error)) throw error
+    return { node: described, shown: undefined }
+  }
 }
 
 const inspectFile = async (
@@ -159,7 +206,11 @@ const inspectFile = async (
   kind: 'home' | 'swap',
   at: Inspecting,
 ): Promise<InspectNode> => {
-  const type = await collecting(at, 'FILE_UNREADABLE', device.name, () => detectFs(device))
+  const type = await detectFs(device)
   if (kind === 'home' && type === 'ext4') return inspectRoot(name, device, at, 'home')
-  return node(kind, name, { size: device.size, type: type ?? null })
+  return node(kind, name, {
+    size: device.size,
+    type: type ?? null,
+    details: details({ encrypted: type === 'luks' || undefined }),
+  })
 }

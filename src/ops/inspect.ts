@@ -1,21 +1,24 @@
+import { basename } from 'node:path'
 import type { Device } from '../block/device.js'
-import { isLiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type FileSystem, isMapped } from '../fs/filesystem.js'
-import { readBootCatalog } from '../fs/iso9660/boot-catalog.js'
-import { readHybrid } from '../fs/iso9660/hybrid.js'
-import { readIsoMd5 } from '../fs/iso9660/media-check.js'
-import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
+import type { FileSystem } from '../fs/filesystem.js'
+import type { BootConfig } from '../liveos/boot/config.js'
 import { findBootConfigs } from '../liveos/boot/find.js'
-import { imageTree } from '../liveos/image-folder.js'
+import { follow } from '../liveos/boot/follow.js'
+import { liveArguments } from '../liveos/boot/live-arguments.js'
+import { imageTree, soleFile } from '../liveos/image-folder.js'
 import { type LiveDirectory, liveDirectories } from '../liveos/live-directory.js'
-import { mediumOfVolume } from '../liveos/open-target.js'
+import { mediumOfVolume, readFrom, volumesOf } from '../liveos/open-target.js'
 import { openSource, type Source, type Volume } from '../liveos/source.js'
-import { fileIn, findRunning, type Target, type TargetInput, targetIn } from '../liveos/target.js'
-import { inspectLive } from './inspect-live.js'
+import { fileIn, findRunning, pairOf, type Target, type TargetInput, targetIn } from '../liveos/target.js'
+import { checkRoots, inspectBoot, kernelVersions } from './inspect-boot.js'
+import { inspectBare, inspectLive } from './inspect-live.js'
 import { bootMounts } from './inspect-mounts.js'
 import { collecting, type Detail, deeper, details, type Inspecting, type InspectNode, node } from './inspect-node.js'
-import { inspectRoot } from './inspect-root.js'
+import { askedOverlay, inspectStore, isStore } from './inspect-overlay.js'
+import { inspectRoot, installerDetails } from './inspect-root.js'
+import { inspectIso, volumeDetails } from './inspect-volume.js'
 
 /** What `liveos inspect` tells. @see docs/schema/inspect.json */
 export interface Inspection {
@@ -49,21 +52,43 @@ export const inspect = async (input: InspectInput): Promise<Inspection> => {
   }
 }
 
-const failed = (at: Inspecting, code: string, where: string, failure: { message: string; code: string }): void => {
-  at.findings.push({
-    code,
-    severity: failure.code === 'UNSUPPORTED' ? 'note' : 'error',
-    where,
-    message: failure.message,
-  })
+/** What was found on a volume before anything in it is opened. */
+interface Found {
+  readonly volume: Volume
+  readonly configs: readonly BootConfig[]
+  readonly live: readonly LiveDirectory[]
 }
 
+/** All that one volume may need to know of the others. */
+interface Looking {
+  readonly source: Source
+  readonly input: TargetInput
+  readonly all: readonly Found[]
+}
+
+/** Table findings that a hybrid ISO always has, by the way it is made. */
+const OF_HYBRID_ISOS = ['PARTITIONS_OVERLAP', 'GPT_UNPROTECTED']
+
 const inspectSource = async (source: Source, input: TargetInput, at: Inspecting): Promise<InspectNode> => {
-  const { device, table, tableFailure, volumes, name } = source
-  at.findings.push(...(table?.findings ?? []))
-  if (tableFailure) failed(at, 'PARTITION_TABLE_DAMAGED', name, tableFailure)
-  const [first] = volumes
-  const whole = first && first.partition === undefined ? first : undefined
+  const { device, table, tableFailure, name } = source
+  const volumes = volumesOf(source, input.partition)
+  const isIso = source.volumes[0]?.type === 'iso9660'
+  at.findings.push(
+    ...(table?.findings ?? []).filter(
+      ({ code, severity }) => !(isIso && severity === 'note' && OF_HYBRID_ISOS.includes(code)),
+    ),
+  )
+  if (tableFailure)
+    at.findings.push({
+      code: 'PARTITION_TABLE_DAMAGED',
+      severity: 'error',
+      where: name,
+      message: tableFailure.message,
+    })
+  const whole = volumes.find(({ partition }) => partition === undefined)
+  const all: Found[] = []
+  if (at.depth > 0) for (const volume of volumes) all.push(await lookAt(source, volume, input, at))
+  tellNothing(source, all, at)
   const base = {
     size: device?.size ?? null,
     details: details({
@@ -72,14 +97,69 @@ const inspectSource = async (source: Source, input: TargetInput, at: Inspecting)
       tableId: table?.id,
       sectorSize: table?.sectorSize,
       ...(whole ? await volumeDetails(whole, at) : {}),
+      ...(await installer(
+        all.find(({ volume }) => volume === whole),
+        at,
+      )),
     }),
     ...(whole ? identity(whole) : {}),
   }
   if (at.depth <= 0) return node('target', name, base)
+  const looking: Looking = { source, input, all }
   const children: InspectNode[] = []
-  if (whole) children.push(...(await inspectVolume(whole, input, at)))
-  for (const volume of volumes) if (volume !== whole) children.push(await inspectPartition(volume, input, at))
+  for (const found of all)
+    if (found.volume === whole) children.push(...(await inspectVolume(found, looking, at)))
+    else children.push(await inspectPartition(found, looking, at))
   return node('target', name, { ...base, children })
+}
+
+/** An ISO without a live image may hold an installer, whose tree says of what. */
+const installer = async (
+  found: Found | undefined,
+  at: Inspecting,
+): Promise<Readonly<Record<string, Detail | undefined>>> =>
+  found?.volume.fs?.type === 'iso9660' && found.live.length === 0 ? installerDetails(found.volume.fs, at) : {}
+
+/** Says so where a target holds nothing that is known. */
+const tellNothing = ({ name, device, table, kind }: Source, all: readonly Found[], at: Inspecting): void => {
+  const tell = (code: string, message: string): void => {
+    at.findings.push({ code, severity: 'warning', where: name, message: `${name} ${message}` })
+  }
+  if (at.depth <= 0) return
+  if (device?.size === 0) tell('TARGET_EMPTY', 'is empty')
+  else if (kind === 'directory' && all.every(({ live, configs }) => live.length === 0 && configs.length === 0))
+    tell('NOTHING_FOUND', 'is no LiveOS stick: no directory in it holds squashfs.img, rootfs.img or ext3fs.img')
+  else if (!table && all.every(({ volume }) => volume.type === undefined && !volume.fs && !volume.failure))
+    tell('NOTHING_FOUND', 'holds nothing that is known: no partitions, no filesystem, no image')
+}
+
+const lookAt = async (source: Source, volume: Volume, { image }: TargetInput, at: Inspecting): Promise<Found> => {
+  const { fs, name, type } = volume
+  if (!fs || type === 'squashfs') return { volume, configs: [], live: [] }
+  const configs = (await collecting(at, 'BOOT_UNREADABLE', name, () => findBootConfigs(fs))) ?? []
+  const tell = (directory: string, error: LiveError): void => {
+    // what the search for boot files met there too is told once
+    if (!at.findings.some(({ message }) => message.includes(error.message)))
+      at.findings.push({
+        code: 'STICK_UNREADABLE',
+        severity: 'error',
+        where: `${name}:/${directory}`,
+        message: error.message,
+      })
+  }
+  for (const config of configs) at.findings.push(...config.findings)
+  const live =
+    (await collecting(at, 'STICK_UNREADABLE', name, () =>
+      liveDirectories(imageTree(fs, name, readFrom(source)), tell),
+    )) ?? []
+  const wanted = image === undefined ? live : live.filter(directory => directory.name === image)
+  if (wanted.length === 0 && live.length > 0)
+    throw new LiveError(
+      'NOT_FOUND',
+      `${name} has no live directory ${image ?? ''}: there are ${live.map(directory => directory.name || '/').join(', ')}`,
+      { path: name },
+    )
+  return { volume, configs, live: wanted }
 }
 
 const identity = ({ fs, type }: Volume): Pick<InspectNode, 'type' | 'label' | 'uuid'> => ({
@@ -88,96 +168,127 @@ const identity = ({ fs, type }: Volume): Pick<InspectNode, 'type' | 'label' | 'u
   uuid: fs?.uuid ?? null,
 })
 
-const inspectPartition = async (volume: Volume, input: TargetInput, at: Inspecting): Promise<InspectNode> => {
+const inspectPartition = async (found: Found, looking: Looking, at: Inspecting): Promise<InspectNode> => {
+  const { volume } = found
   const { partition, device } = volume
+  const store = await overlayPartition(volume, at)
   return node('partition', `partition ${partition?.number ?? '?'}`, {
     size: device?.size ?? null,
     ...identity(volume),
+    ...(store ? { type: 'dm-snapshot store' } : {}),
     details: details({
       partitionType: partition && (partition.typeName ?? partition.type),
       partitionName: partition?.name || undefined,
       partitionUuid: partition?.uuid,
       start: partition?.start,
       bootable: partition && (partition.active || partition.legacyBoot) ? true : undefined,
+      ...store?.details,
       ...(await volumeDetails(volume, at)),
     }),
-    children: at.depth > 1 ? await inspectVolume(volume, input, deeper(at)) : [],
+    children: at.depth > 1 ? await inspectVolume(found, looking, deeper(at)) : [],
   })
 }
 
-/** Free bytes of filesystems whose count is quickly told; a large ext4's bitmaps are not read for a number. */
-const freeBytes = async (fs: FileSystem, at: Inspecting): Promise<number | undefined> => {
-  if (at.remote || fs.type === 'iso9660' || !isMapped(fs)) return undefined
-  let bytes = 0
-  for await (const { length } of fs.freeRuns()) bytes += length
-  return bytes
-}
-
-const volumeDetails = async (
-  { fs, failure, name, type }: Volume,
+/** An overlay that has a partition of its own. */
+const overlayPartition = async (
+  { device, type, partition, name }: Volume,
   at: Inspecting,
-): Promise<Readonly<Record<string, Detail | undefined>>> => {
-  if (failure) failed(at, 'FILESYSTEM_UNREADABLE', name, failure)
-  if (!fs) return {}
-  const own = 'findings' in fs && typeof fs.findings === 'function' ? (fs.findings() as readonly Finding[]) : []
-  at.findings.push(...own)
-  const dirty = 'dirty' in fs && fs.dirty === true
-  if (dirty && !own.some(({ code }) => code.includes('DIRTY')))
-    at.findings.push({
-      code: 'FAT_DIRTY',
-      severity: 'warning',
-      where: name,
-      message: 'this FAT was not unmounted: files may be missing or half written',
-      remedy: 'run fsck.vfat on it before anything is written there',
-    })
-  const free = type === 'vfat' ? await collecting(at, 'FAT_DAMAGED', name, () => freeBytes(fs, at)) : undefined
-  return {
-    variant: 'variant' in fs && typeof fs.variant === 'number' ? `FAT${fs.variant}` : undefined,
-    dirty: dirty || undefined,
-    freeBytes: free,
-  }
-}
+): Promise<InspectNode | undefined> =>
+  device && type === undefined && partition?.role !== 'extended'
+    ? collecting(at, 'PARTITION_UNREADABLE', name, async () =>
+        (await isStore(device)) ? inspectStore(name, device, at) : undefined,
+      )
+    : undefined
 
 const ROOT_TYPES = ['ext2', 'ext3', 'ext4']
 
-const inspectVolume = async (volume: Volume, input: TargetInput, at: Inspecting): Promise<InspectNode[]> => {
+const inspectVolume = async (
+  { volume, configs, live }: Found,
+  looking: Looking,
+  at: Inspecting,
+): Promise<InspectNode[]> => {
   const { fs, device, type } = volume
+  const { input, all } = looking
+  if (type === 'squashfs' && device) return inspectNamedBase(volume, device, looking, at)
   if (!fs) return []
+  const volumes = all.map(found => found.volume)
   const children: InspectNode[] = []
   if (type === 'iso9660' && device) children.push(...(await inspectIso(volume.name, device, at)))
-  if (type === 'squashfs' && device) return [await bareBase(volume, device, input, at)]
-  const configs = (await collecting(at, 'BOOT_UNREADABLE', volume.name, () => findBootConfigs(fs))) ?? []
-  for (const config of configs) at.findings.push(...config.findings)
-  const from = at.remote ? 'server' : 'page cache'
-  const found =
-    (await collecting(at, 'STICK_UNREADABLE', volume.name, () => liveDirectories(imageTree(fs, volume.name, from)))) ??
-    []
-  for (const directory of found) {
-    const target = await targetOf(volume, fs, directory, input, at)
-    const live = await collecting(at, 'LIVE_UNREADABLE', directory.folder.path, () =>
-      inspectLive(directory, target, deeper(at)),
-    )
-    if (live) children.push({ ...live, details: { mounts: bootMounts(directory, target, configs) } })
+  for (const directory of live) {
+    // an overlay that was named belongs to one image, the one that other verbs would take
+    const isMeant = live.length === 1 || directory.name === (input.image ?? 'LiveOS')
+    const target = await targetOf(volume, fs, directory, isMeant ? input : { ...input, overlay: undefined }, at)
+    const found = await inspectLive(directory, target, deeper(at))
+    const entries = all.flatMap(other => other.configs)
+    const mounts = await bootMounts(directory, target, entries, volume, volumes)
+    children.push(mounts.length > 0 ? { ...found, details: { mounts } } : found)
   }
-  if (found.length === 0 && device && ROOT_TYPES.includes(fs.type)) {
+  children.push(...(await strayOverlays(volume, all, at)))
+  if (live.length === 0 && device && ROOT_TYPES.includes(fs.type)) {
     const root = await inspectRoot('/', device, at)
     if (root.details.distribution !== undefined || root.details.kernels !== undefined) children.push(root)
   }
-  for (const config of configs) children.push(inspectBoot(config, at))
+  const versionOf = kernelVersions(fs, at)
+  for (const config of configs) {
+    if (knowsItself(volume)) checkRoots(config, volumes, at)
+    children.push(await inspectBoot(config, versionOf, at))
+  }
   return children
 }
 
-/** A squashfs that was named itself. */
-const bareBase = async (volume: Volume, device: Device, input: TargetInput, at: Inspecting): Promise<InspectNode> => {
-  const { soleFile } = await import('../liveos/image-folder.js')
-  const { pairOf } = await import('../liveos/target.js')
-  const folder = soleFile(device, volume.name, 'squashfs.img', at.remote ? 'server' : 'page cache')
-  const directory: LiveDirectory = { name: '', folder, baseName: 'squashfs.img', lostName: 'squashfs.img' }
-  const base = await fileIn(folder, 'squashfs.img', 'base image')
+/** A directory of this computer that is no mount point has the label of the filesystem around it. */
+const knowsItself = ({ device, fs, name }: Volume): boolean =>
+  device !== undefined ||
+  (fs !== undefined && 'medium' in fs && (fs.medium as { mountPoint?: string }).mountPoint === fs.name && name !== '')
+
+/** Overlays that boot entries of other volumes keep on this one. */
+const strayOverlays = async (volume: Volume, all: readonly Found[], at: Inspecting): Promise<InspectNode[]> => {
+  const { fs } = volume
+  if (!fs || at.depth <= 0) return []
+  const volumes = all.map(found => found.volume)
+  const done = new Set<string>()
+  const nodes: InspectNode[] = []
+  for (const { volume: home, live } of all) {
+    if (home === volume) continue
+    for (const { name } of live)
+      for (const entry of all.flatMap(({ configs }) => configs).flatMap(({ entries }) => entries)) {
+        const given = liveArguments(entry)
+        if ((given.dir?.value ?? 'LiveOS') !== name) continue
+        const asked = await askedOverlay(given.overlay, home, name, volumes)
+        if (asked?.volume !== volume || asked.kind === undefined || done.has(asked.path)) continue
+        done.add(asked.path)
+        if (asked.kind === 'directory') nodes.push(node('overlay', asked.path, { type: 'OverlayFS directory' }))
+        else {
+          const found = await collecting(at, 'OVERLAY_UNREADABLE', asked.path, () => strayFile(fs, asked.path, at))
+          if (found) nodes.push(found)
+        }
+      }
+  }
+  return nodes
+}
+
+const strayFile = async (fs: FileSystem, path: string, at: Inspecting): Promise<InspectNode> => {
+  const file = await fs.open((await follow(fs, path))?.path ?? path)
+  try {
+    return await inspectStore(path, file, at)
+  } finally {
+    await file.close()
+  }
+}
+
+/** A squashfs that was named itself, or that fills a partition. */
+const inspectNamedBase = async (
+  volume: Volume,
+  device: Device,
+  { source, input }: Looking,
+  at: Inspecting,
+): Promise<InspectNode[]> => {
+  const name = volume.partition ? volume.name : basename(source.name) || source.name
+  const base = await fileIn(soleFile(device, volume.name, name, readFrom(source)), name, 'base image')
   const target = await collecting(at, 'TARGET_UNCLEAR', volume.name, () =>
     pairOf(volume.name, mediumOfVolume(volume), base, input),
   )
-  return inspectLive(directory, target, at)
+  return target ? inspectBare(target, at) : []
 }
 
 const targetOf = async (
@@ -188,19 +299,12 @@ const targetOf = async (
   at: Inspecting,
 ): Promise<Target | undefined> => {
   if (directory.baseName === undefined) return undefined
-  const base = await fileIn(directory.folder, directory.baseName, 'base image')
-  const choice = { ...input, overlay: input.image === directory.name || !input.image ? input.overlay : undefined }
   try {
-    return await targetIn(
-      volume.name,
-      volume.name,
-      directory,
-      { ...mediumOfVolume(volume), label: fs.label, uuid: fs.uuid },
-      base,
-      choice,
-    )
+    const base = await fileIn(directory.folder, directory.baseName, 'base image')
+    const medium = { ...mediumOfVolume(volume), label: fs.label, uuid: fs.uuid }
+    return await targetIn(volume.name, volume.name, directory, medium, base, input)
   } catch (error) {
-    if (!isLiveError(error)) throw error
+    if (!isLiveError(error) || error.code === 'CANCELLED') throw error
     at.findings.push({
       code: 'OVERLAY_UNCLEAR',
       severity: 'warning',
@@ -209,52 +313,4 @@ const targetOf = async (
     })
     return undefined
   }
-}
-
-const inspectIso = async (name: string, device: Device, at: Inspecting): Promise<InspectNode[]> => {
-  const catalog = await collecting(at, 'BOOT_CATALOG_DAMAGED', name, () => readBootCatalog(device))
-  const hybrid = await collecting(at, 'HYBRID_DAMAGED', name, () => readHybrid(device))
-  const md5 = await collecting(at, 'CHECKSUM_DAMAGED', name, () => readIsoMd5(device))
-  const images = (catalog?.entries ?? []).map(entry =>
-    node('boot image', entry.path ?? `El Torito ${entry.platform}`, {
-      size: entry.length,
-      details: details({
-        platform: String(entry.platform),
-        bootable: entry.bootable,
-        media: entry.media,
-        start: entry.offset,
-      }),
-    }),
-  )
-  if (hybrid)
-    images.push(node('boot image', 'master boot record', { details: { loader: hybrid.loader, platform: 'x86' } }))
-  if (md5) images.push(node('boot image', 'implanted checksum', { details: { md5: md5.md5 } }))
-  return images
-}
-
-const inspectBoot = (config: BootConfig, at: Inspecting): InspectNode =>
-  node('boot', config.path, {
-    type: config.kind,
-    details: details({ firmware: config.firmware, timeoutSeconds: config.timeout, default: config.defaultName }),
-    children: at.depth > 1 ? config.entries.map(inspectEntry) : [],
-  })
-
-const inspectEntry = (entry: BootEntry): InspectNode =>
-  node('entry', entry.title, {
-    type: entry.kind,
-    details: details({
-      id: entry.id === entry.title ? undefined : entry.id,
-      submenu: entry.submenu.length > 0 ? entry.submenu : undefined,
-      default: entry.isDefault || undefined,
-      conditional: entry.conditional || undefined,
-      kernel: entry.kernel?.path,
-      initrds: entry.initrds.length > 0 ? entry.initrds.map(({ path }) => path) : undefined,
-      missing: missing(entry),
-      arguments: entry.commandLine || undefined,
-    }),
-  })
-
-const missing = ({ kernel, initrds }: BootEntry): readonly string[] | undefined => {
-  const files = [...(kernel ? [kernel] : []), ...initrds].filter(({ exists }) => exists === false)
-  return files.length > 0 ? files.map(({ path }) => path) : undefined
 }
