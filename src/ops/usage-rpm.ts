@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { corrupt, isLiveError, LiveError } from '../error.js'
+import { corrupt, isLiveError, LiveError, unsupported } from '../error.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { decodeName } from '../fs/name.js'
 import { resolvePath } from '../fs/resolve.js'
@@ -128,10 +128,7 @@ const copyOut = async (fs: FileSystem, path: string, to: string): Promise<void> 
 export async function* rpmPackages(fs: FileSystem, path: string): AsyncGenerator<RpmPackage, void> {
   const sqlite = await loadSqlite()
   if (!sqlite)
-    throw new LiveError('UNSUPPORTED', "rpm's database needs the SQLite of Node 22.5 or later", {
-      feature: 'rpm database on this Node',
-      where: path,
-    })
+    throw unsupported('rpm database on this Node', path, "rpm's database needs the SQLite of Node 22.5 or later")
   const folder = await mkdtemp(join(tmpdir(), 'liveos-rpm-'))
   try {
     const copy = join(folder, 'rpmdb.sqlite')
