@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { corrupt, isLiveError, LiveError, unsupported } from '../error.js'
+import { corrupt, isLiveError, unsupported } from '../error.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { decodeName } from '../fs/name.js'
 import { resolvePath } from '../fs/resolve.js'
@@ -17,6 +17,8 @@ import { resolvePath } from '../fs/resolve.js'
 const TAG = { name: 1000, dirIndexes: 1116, baseNames: 1117, dirNames: 1118 } as const
 const TYPE = { int32: 4, string: 6, stringArray: 8 } as const
 const ENTRY = 16
+/** bytes, of any path of Linux. @see linux include/uapi/linux/limits.h, PATH_MAX */
+const MAX_PATH = 4096
 
 /** A package and the paths it owns. */
 export interface RpmPackage {
@@ -70,6 +72,7 @@ export const parseRpmHeader = (bytes: Uint8Array, device: string): RpmPackage =>
       throw wrong(0, 'dirindexes', 'one for each name', indexes?.count ?? 0)
     const folder = folders[view.getUint32(at)]
     if (folder === undefined) throw wrong(at, 'dirindex', `below ${folders.length}`, view.getUint32(at))
+    if (folder.length + base.length > MAX_PATH) throw wrong(at, 'path', `at most ${MAX_PATH} bytes`, folder.length)
     return folder + base
   })
   return { name, paths }
@@ -96,6 +99,8 @@ const loadSqlite = async (): Promise<Sqlite | undefined> => {
 
 const PLACES = ['/usr/lib/sysimage/rpm/rpmdb.sqlite', '/var/lib/rpm/rpmdb.sqlite']
 const PIECE = 4 << 20
+/** bytes; databases of whole distributions have some 200 MiB */
+const MAX_DATABASE = 2 ** 31
 
 /** The database's path in a filesystem, symlinks followed; undefined where there is none. */
 export const findRpmDatabase = async (fs: FileSystem): Promise<string | undefined> => {
@@ -110,6 +115,14 @@ export const findRpmDatabase = async (fs: FileSystem): Promise<string | undefine
 
 const copyOut = async (fs: FileSystem, path: string, to: string): Promise<void> => {
   const file = await fs.open(path)
+  if (file.size > MAX_DATABASE)
+    throw corrupt({
+      device: fs.name,
+      offset: 0,
+      field: `size of ${path}`,
+      expected: `at most ${MAX_DATABASE}`,
+      found: file.size,
+    })
   await writeFile(
     to,
     (async function* () {
@@ -128,7 +141,7 @@ const copyOut = async (fs: FileSystem, path: string, to: string): Promise<void> 
 export async function* rpmPackages(fs: FileSystem, path: string): AsyncGenerator<RpmPackage, void> {
   const sqlite = await loadSqlite()
   if (!sqlite)
-    throw unsupported('rpm database on this Node', path, "rpm's database needs the SQLite of Node 22.5 or later")
+    throw unsupported('rpm database without SQLite', path, "rpm's database needs the SQLite of Node 22.5 or later")
   const folder = await mkdtemp(join(tmpdir(), 'liveos-rpm-'))
   try {
     const copy = join(folder, 'rpmdb.sqlite')
