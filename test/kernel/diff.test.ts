@@ -13,7 +13,7 @@ import { temporary } from '../support/temporary.js'
 const { it } = needKernel('mke2fs', 'find', 'sha256sum')
 const path = temporary()
 
-/** Edits through a real snapshot. The last part is cut: what was synced stands in the journal. */
+/** Edits through a real snapshot, which is cut: what was done last stands in the journal alone. */
 const SCRIPT = `
 set -euo pipefail
 set -- $DISKS
@@ -39,9 +39,10 @@ truncate -s 100 'size 5000'; echo more >>'size 1024'; cp -p holes copy && mv cop
 rm 'size 59'; mkdir 'size 59'; echo x >'size 59/x'
 for f in many/2?\\ *; do cat "$f" >tmp; mv tmp "$f"; done
 sync -f .
+mkdir journal; mv 'size 60' journal/; ln 'size 61' journal/; chmod 700 'size 1024'; rm 'size 0'; rmdir made/by 2>/dev/null || true
+echo last >last; sync last
 cd ..
 look after
-sync
 dmsetup status live >$OUT/status
 echo 0 >/run/host/rc
 echo o >/proc/sysrq-trigger
