@@ -1,4 +1,4 @@
-import { isLiveError } from '../error.js'
+import { corrupt, isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type FileSystem, splitPath } from '../fs/filesystem.js'
 import { decodeName } from '../fs/name.js'
@@ -15,8 +15,8 @@ export interface PackageUsage {
 }
 
 const DPKG = '/var/lib/dpkg/info'
-/** Lists are a few hundred KiB at most; what is larger is no list. */
-const MAX_LIST = 64 << 20
+/** Bytes of all lists together: those of a whole distribution have some 20 MiB. */
+const MAX_LISTS = 512 << 20
 
 interface Owned {
   readonly name: string
@@ -24,10 +24,19 @@ interface Owned {
 }
 
 async function* dpkgPackages(fs: FileSystem): AsyncGenerator<Owned, void> {
+  let left = MAX_LISTS
   for (const { name, kind } of await fs.list(DPKG)) {
     if (!name.endsWith('.list') || kind !== 'file') continue
     const file = await fs.open(`${DPKG}/${name}`)
-    if (file.size > MAX_LIST) continue
+    left -= file.size
+    if (left < 0)
+      throw corrupt({
+        device: fs.name,
+        offset: 0,
+        field: `size of ${DPKG}`,
+        expected: `at most ${MAX_LISTS}`,
+        found: MAX_LISTS - left,
+      })
     // `libc6:amd64.list`: the architecture is no part of the name that a person knows
     yield {
       name: name.slice(0, -'.list'.length).replace(/:.*/, ''),

@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto'
-import { appendFile, copyFile, cp, mkdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
+import { appendFile, copyFile, cp, mkdir, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { unpackSample } from '../../scripts/sample.mjs'
@@ -7,6 +7,7 @@ import type { Device } from '../../src/block/device.js'
 import { memory } from '../../src/block/memory.js'
 import { openReplayed } from '../../src/fs/ext4/journal/replayed.js'
 import { openVolume } from '../../src/fs/ext4/volume.js'
+import { openDirectory } from '../../src/host/directory.js'
 import { openStack } from '../../src/liveos/stack.js'
 import { findTarget } from '../../src/liveos/target.js'
 import { attribute } from '../../src/liveos/usage/attribute.js'
@@ -14,6 +15,7 @@ import { cutPieces } from '../../src/liveos/usage/pieces.js'
 import { readFreeSpace } from '../../src/liveos/usage/space.js'
 import { type OverlaidStack, readOverlayUsage } from '../../src/liveos/usage/usage.js'
 import { runUsage } from '../../src/ops/usage.js'
+import { sumPackages } from '../../src/ops/usage-packages.js'
 import { debugfs, freeByDumpe2fs, makeExt4, makeExt4Tree, run } from '../support/ext4-images.js'
 import { mounted, needExt4Mount } from '../support/ext4-mount.js'
 import { kernelFixture } from '../support/kernel-fixtures.js'
@@ -154,6 +156,28 @@ judges.describe('who owns a chunk, as debugfs tells', () => {
     })
 })
 
+judges.it('inodes that map the same blocks over and over end the sweep, and no byte is lost', async () => {
+  const big = await path('crossed.big')
+  await writeFile(big, randomFillSync(Buffer.alloc(20 << 20)))
+  const file = await makeExt4(await path('crossed.img'), 40, ['-t', 'ext4'])
+  const origin = await readFile(file)
+  await debugfs(
+    file,
+    [
+      `write ${big} big`,
+      ...Array.from({ length: 8 }, (_, n) => [`write /dev/null small${n}`, `copy_inode big small${n}`]).flat(),
+    ],
+    true,
+  )
+  const stack = await overlaidStack(memory(origin), storeOf(changesBetween(origin, await readFile(file), 4096), 8))
+  const usage = await readOverlayUsage(stack)
+  expect(usage.findings).toMatchObject([
+    { code: 'ROOT_DAMAGED', message: expect.stringContaining('blocks of all inodes') },
+  ])
+  expect(usage.categories.reduce((sum, { bytes }) => sum + bytes, 0)).toBe(usage.allocatedBytes)
+  expect(usage.owners.find(({ path: name }) => name === '/big')?.bytes).toBeGreaterThanOrEqual(20 << 20)
+})
+
 const kernel = needExt4Mount('mksquashfs')
 
 kernel.describe('what this computer’s kernel says', () => {
@@ -268,5 +292,45 @@ kernel.describe('what this computer’s kernel says', () => {
     await mkdir(at)
     await run('mount', ['-t', 'tmpfs', '-o', line.split(' ')[3]!, 'tmpfs', at])
     await run('umount', [at])
+  })
+})
+
+const rpm = needTools('rpm', 'rpmbuild')
+
+rpm.describe('packages of rpm', () => {
+  rpm.it('a database that rpm made, where this Node reads SQLite; else it is said that it does not', async () => {
+    const root = await path('rpm')
+    await mkdir(join(root, 'usr/bin'), { recursive: true })
+    await mkdir(join(root, 'usr/share/doc/sample'), { recursive: true })
+    const spec = await path('sample.spec')
+    const files = ['/usr/bin/sample', '/usr/share/doc/sample/README']
+    await writeFile(
+      spec,
+      [
+        ...['Name: sample', 'Version: 1', 'Release: 1', 'Summary: s', 'License: MIT', 'BuildArch: noarch'],
+        ...['%description', 's', '%install', 'mkdir -p %{buildroot}/usr/bin %{buildroot}/usr/share/doc/sample'],
+        ...files.map(name => `echo x > %{buildroot}${name}`),
+        ...['%files', ...files, ''],
+      ].join('\n'),
+    )
+    const top = await path('rpmbuild')
+    await run('rpmbuild', ['-bb', '--quiet', '--define', `_topdir ${top}`, spec])
+    const database = ['--root', root, '--dbpath', '/usr/lib/sysimage/rpm']
+    const made = (await readdir(join(top, 'RPMS/noarch'))).map(name => join(top, 'RPMS/noarch', name))
+    await run('rpm', [...database, '--initdb'])
+    await run('rpm', [...database, '-i', '--justdb', '--nodeps', '--noscripts', ...made])
+    const owner = (name: string, bytes: number) =>
+      ({ inode: 12, kind: 'file', path: name, bytes, identicalBytes: 0 }) as const
+    const { packages, findings } = await sumPackages(await openDirectory(root), [
+      owner(files[0]!, 5),
+      owner(files[1]!, 7),
+      owner('/etc/other', 1),
+    ])
+    if ('sqlite' in process.versions)
+      expect(packages).toEqual([
+        { name: 'sample', bytes: 12, identicalBytes: 0, fileCount: 2 },
+        { name: null, bytes: 1, identicalBytes: 0, fileCount: 1 },
+      ])
+    else expect(findings).toMatchObject([{ code: 'PACKAGES_UNTOLD', message: expect.stringContaining('Node 22.5') }])
   })
 })

@@ -1,5 +1,6 @@
 import { isLiveError, LiveError } from '../../error.js'
 import { freeRuns } from '../../fs/ext4/bitmap.js'
+import { RO_COMPAT } from '../../fs/ext4/features.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import { type MetadataRole, metadataRuns } from '../../fs/ext4/metadata.js'
@@ -48,9 +49,39 @@ const damage = (error: unknown): LiveError => {
   throw error
 }
 
+/** The most blocks that all inodes together may map, or read for their maps, as a share of the filesystem's: a whole one has each block once. */
+const MOST_BLOCKS = 2
+const MOST_SHARED_BLOCKS = 16
+
+/** Counts the blocks that sweeping takes, and ends it where no filesystem has so many: else crossed maps would take for ever. */
+const metered = (volume: Volume): { readonly volume: Volume; mapped(bytes: number): void } => {
+  const { blockCount, blockSize, roCompat } = volume.superblock
+  const most = blockCount * (roCompat & RO_COMPAT.shared_blocks ? MOST_SHARED_BLOCKS : MOST_BLOCKS)
+  let mapped = 0
+  let read = 0
+  const check = (blocks: number): void => {
+    if (blocks > most) throw volume.wrong(0, 'blocks of all inodes', `at most ${most}`, blocks)
+  }
+  return {
+    volume: {
+      ...volume,
+      async block(number) {
+        read++
+        return volume.block(number)
+      },
+    },
+    mapped(bytes) {
+      mapped += bytes / blockSize
+      check(mapped)
+      check(read)
+    },
+  }
+}
+
 /**
  * Gives each piece to what owns it in a filesystem: metadata first, then inodes in the order of the disk, then what is free.
- * Damage takes away what it hides and no more.
+ * Where an inode is broken the sweep goes on; where a table of them can't be read it ends, and what it had not come to stays
+ * `unknown`.
  *
  * @throws CANCELLED
  */
@@ -83,6 +114,7 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
     sb.groupQuotaInode,
     sb.projectQuotaInode,
   ])
+  const meter = metered(volume)
   await trying(async () => {
     for await (const inode of sweepInodes(volume, { onCorrupt: broken })) {
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
@@ -93,10 +125,11 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
       if (kind === 'directory' && named) directories.push(ino)
       let runs: readonly OwnedRun[] = []
       try {
-        runs = await ownedRuns(volume, inode)
+        runs = await ownedRuns(meter.volume, inode)
       } catch (error) {
         broken(damage(error))
       }
+      meter.mapped(runs.reduce((sum, { length, role }) => sum + (role === 'xattr' ? 0 : length), 0))
       for (const run of runs) {
         const claimed = pieces.claim(run.start, run.length, roleOf(inode, run), named ? ino : 0)
         if (claimed > 0 && named) kinds.set(ino, kind)

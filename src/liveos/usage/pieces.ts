@@ -40,6 +40,7 @@ export interface Pieces {
   /**
    * Gives pieces that lie in a range of the origin to an owner. What was given before stays, so that each byte counts once.
    *
+   * @param role     not `unknown`, which is the role of what nobody claims
    * @returns  how many there were
    */
   claim(start: number, length: number, role: Role, inode?: number): number
@@ -56,6 +57,16 @@ export const cutPieces = (exceptions: Exceptions, chunkSize: number, blockSize: 
   const count = exceptions.count * piecesPerChunk
   const roles = new Uint8Array(count)
   const inodes = new Uint32Array(count)
+  // Of each piece the next that nobody owns, or one before it: claims that overlap, as damaged maps do, cost nothing twice.
+  const unclaimed = Uint32Array.from({ length: count + 1 }, (_, piece) => piece)
+  const nextUnclaimed = (from: number): number => {
+    let piece = from
+    while (unclaimed[piece] !== piece) {
+      unclaimed[piece] = unclaimed[unclaimed[piece]!]!
+      piece = unclaimed[piece]!
+    }
+    return piece
+  }
   const startOf = (piece: number): number => {
     const index = Math.floor(piece / piecesPerChunk)
     return exceptions.oldChunkAt(index) * chunkSize + (piece - index * piecesPerChunk) * unit
@@ -73,10 +84,10 @@ export const cutPieces = (exceptions: Exceptions, chunkSize: number, blockSize: 
       let claimed = 0
       let piece = exceptions.firstFrom(Math.floor(start / chunkSize)) * piecesPerChunk
       while (piece < count && startOf(piece) < start) piece++
-      for (; piece < count && startOf(piece) < end; piece++) {
-        if (roles[piece] !== 0) continue
+      for (piece = nextUnclaimed(piece); piece < count && startOf(piece) < end; piece = nextUnclaimed(piece)) {
         roles[piece] = code
         inodes[piece] = inode
+        unclaimed[piece] = piece + 1
         claimed++
       }
       return claimed
