@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { open, rm } from 'node:fs/promises'
+import { lstat, open, rm } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { memory } from '../block/memory.js'
@@ -125,6 +125,16 @@ const freeName = async (root: XattrFileSystem): Promise<string> => {
   return `/${name}`
 }
 
+const isThere = (output: string): LiveError =>
+  new LiveError('REFUSED', `${output} is there already: choose another name, or remove it first`, {
+    path: resolve(output),
+  })
+
+/** Says so before the work, not after it. @throws REFUSED  the file is there already */
+export const refuseExisting = async (output: string): Promise<void> => {
+  if (await lstat(output).catch(() => undefined)) throw isThere(output)
+}
+
 const syncDirectory = async (path: string): Promise<void> => {
   const handle = await open(path, 'r')
   try {
@@ -155,8 +165,7 @@ export const writeArchive = async (
   const content = Buffer.concat(names.flatMap(name => [encodeName(splitPath(name).join('/')), Buffer.of(0)]))
   const directory = await freeName(root)
   const handle = await open(path, 'wx').catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
-      throw new LiveError('REFUSED', `${output} is there already: choose another name, or remove it first`, { path })
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') throw isThere(output)
     throw systemError(error, `making ${output}`)
   })
   const to = createWriteStream(path, { fd: handle.fd, autoClose: false })

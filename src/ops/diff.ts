@@ -2,6 +2,7 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { type Ext4, openExt4 } from '../fs/ext4/reader.js'
+import { openFs } from '../fs/open.js'
 import { resolvePath } from '../fs/resolve.js'
 import type { Change } from '../liveos/changes/change.js'
 import { readChanges } from '../liveos/changes/read.js'
@@ -10,7 +11,7 @@ import { openStack, type Stack } from '../liveos/stack.js'
 import type { TargetInput } from '../liveos/target.js'
 import { type DiffEntry, entryOf } from './diff-entry.js'
 import { type DirectoryStat, statOf, type Totals } from './diff-stat.js'
-import { type ArchiveOutcome, writeArchive } from './diff-tar.js'
+import { type ArchiveOutcome, refuseExisting, writeArchive } from './diff-tar.js'
 import { type Progress, progressing, type Report } from './progress.js'
 
 export type { DiffEntry, DiffInode } from './diff-entry.js'
@@ -70,7 +71,7 @@ const overlayFindings = ({ overlay }: Stack): Finding[] => {
 const resolved = async (stack: Stack, path: string): Promise<string> => {
   for (const device of [stack.root, stack.base.origin]) {
     try {
-      return await resolvePath(await openExt4(await openReplayed(device)), path, { followLast: false })
+      return await resolvePath(await openFs(device), path, { followLast: false })
     } catch (error) {
       if (!isLiveError(error) || error.code !== 'NOT_FOUND') throw error
     }
@@ -84,6 +85,7 @@ const compare = async (
   report: Report,
 ): Promise<DiffOutcome> => {
   const findings = overlayFindings(stack)
+  if (output !== undefined) await refuseExisting(output)
   const wanted = path === undefined || path === '/' || !stack.overlay ? (path ?? '/') : await resolved(stack, path)
   const found = await readChanges(stack, {
     path: wanted,

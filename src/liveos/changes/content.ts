@@ -2,6 +2,7 @@ import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
 import { readBlockMap } from '../../fs/ext4/block-map.js'
 import { hasMap } from '../../fs/ext4/content.js'
+import { RO_COMPAT } from '../../fs/ext4/features.js'
 import { runsOf } from '../../fs/ext4/file.js'
 import { inlineBytes } from '../../fs/ext4/inline.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
@@ -105,8 +106,15 @@ const differingBytes = (a: Uint8Array, b: Uint8Array, offset: number, blockSize:
 export const contentComparison = ({ base, root, touched, told, signal, onBytes }: Sweeping): ContentComparison => {
   const { blockSize } = root.volume.superblock
   const planned: Stretch[] = []
+  // No block is in two files, so that all files of both sides have at most twice the device; hard links that became files of
+  // their own are compared with the old one each, and sharing blocks is a feature of its own.
+  const shares = (root.volume.superblock.roCompat & RO_COMPAT.shared_blocks) !== 0
+  let bytesLeft = root.volume.device.size * (shares ? 32 : 8)
 
   const plan = (file: Job, stretch: Omit<Stretch, 'file'>): void => {
+    bytesLeft -= stretch.length
+    if (bytesLeft < 0)
+      throw root.volume.wrong(stretch.after, `blocks of ${file.path}`, 'of no other file', 'more than there are')
     for (let skip = 0; skip < stretch.length; skip += PIECE)
       planned.push({
         file,
@@ -151,15 +159,22 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
 
   /** A file that is kept in its inode on one of the sides, or on both: it is small there. */
   const addInline = async (file: Job, before: Ext4Inode, after: Ext4Inode): Promise<void> => {
+    // First, as they tell whether the size is possible.
+    const inside = [before, after].map((inode, n) =>
+      inode.flags & INODE_FLAG.inlineData ? inlineBytes((n === 0 ? base : root).volume, inode) : undefined,
+    )
     const bytesOf = async (side: Side, inode: Ext4Inode): Promise<Uint8Array> => {
-      if (inode.flags & INODE_FLAG.inlineData) return inlineBytes(side.volume, inode)
       const bytes = new Uint8Array(inode.size)
       for (const { offset, length, start } of await runsIn(side, inode))
         bytes.set(await side.volume.device.read(start, length), offset)
       return bytes
     }
     file.changed = before.size !== after.size
-    if (!file.changed) file.changed = Buffer.compare(await bytesOf(base, before), await bytesOf(root, after)) !== 0
+    if (!file.changed) {
+      const was = inside[0] ?? (await bytesOf(base, before))
+      const is = inside[1] ?? (await bytesOf(root, after))
+      file.changed = Buffer.compare(was, is) !== 0
+    }
     if (file.changed) file.changedBytes = file.whole ?? (await dataBytes(root, after))
   }
 

@@ -50,6 +50,9 @@ const openWindow = async ({ volume }: Side, start: number, end: number): Promise
   }
 }
 
+/** No path is longer, in UTF-16; a damaged tree may be any depth. */
+export const MOST_PATH = 65_536
+
 /** The path of a name in a directory. */
 export const below = (directory: string, name: string): string => `${directory === '/' ? '' : directory}/${name}`
 
@@ -133,11 +136,13 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
     pathOf(side, ino) {
       const names: string[] = []
       const seen = new Set<number>()
+      let length = 0
       for (let at = ino; at !== ROOT_INODE; ) {
         const place = parentsOf(side).get(at) ?? parents.shared.get(at)
         // A damaged tree may have rings of directories.
-        if (!place || seen.has(at)) return undefined
+        if (!place || seen.has(at) || length > MOST_PATH) return undefined
         seen.add(at)
+        length += place.name.length + 1
         names.push(place.name)
         at = place.parent
       }

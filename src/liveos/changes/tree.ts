@@ -3,7 +3,7 @@ import type { Ext4Inode } from '../../fs/ext4/inode.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry, FileKind } from '../../fs/filesystem.js'
 import { comparePaths } from './change.js'
-import { below, type Names } from './names.js'
+import { below, MOST_PATH, type Names } from './names.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping, Swept } from './sweep.js'
 
@@ -61,11 +61,20 @@ export const compareTrees = async (sweeping: Sweeping, swept: Swept, names: Name
   /** False where a directory was met before: a damaged tree may show one in two places. */
   const enter = (side: Side, { ino, path }: Named): boolean => {
     const seen = visited.get(side)!
+    const { device } = side.volume
+    if (path.length > MOST_PATH) {
+      const short = `${path.slice(0, 100)}…`
+      const field = `depth of directory ${ino}`
+      told.tell(
+        corrupt({ device: device.name, offset: 0, field, expected: `a path of ${MOST_PATH}`, found: path.length }),
+        short,
+      )
+      return false
+    }
     if (!seen.has(ino)) {
       seen.add(ino)
       return true
     }
-    const { device } = side.volume
     const field = `directory ${ino}`
     told.tell(corrupt({ device: device.name, offset: 0, field, expected: 'one name', found: 'another one' }), path)
     return false
