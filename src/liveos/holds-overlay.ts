@@ -10,32 +10,32 @@ const PIECE = 1 << 20
 
 /**
  * True where a base shows by itself what it shows under an overlay, so that emptying the overlay changes nothing. Compared is all
- * that overlay and replay change, with the overlay's journal replayed and without what is free.
+ * that overlay and replay change: as it stands, or else with the overlay's journal replayed and without what is free.
  *
  * What is free is told by the two together, so an overlay that calls everything free would hide what differs: all bytes by which
  * free blocks are known lie in blocks that are not free, thus are compared, and the base must have the very same ones free.
  *
  * @param origin   the root filesystem in the base
- * @param overlay  a store; one that is invalid or damaged is not held by any base
+ * @param overlay  a store; one that is invalid, damaged or not known is not held by any base
  * @throws IO
  */
 export const holdsOverlay = async (origin: Device, overlay: Device): Promise<boolean> => {
   try {
     const store = await readStore(overlay, { originSize: origin.size })
     if (store.state === 'invalid') return false
-    if (store.exceptions.count === 0) return true
-    const above = await openMergedRoot(await snapshot(origin, overlay, { store }), { store })
+    const root = await snapshot(origin, overlay, { store })
+    const chunks = exceptionRuns(store, origin.size)
+    if (await sameBytes(root, origin, chunks)) return true
+    const above = await openMergedRoot(root, { store })
     let below = origin
     if (above.free) {
       const { free } = await openMergedRoot(origin)
       if (!free || !sameRuns(above.free, free)) return false
       below = masked(origin, free)
     }
-    for (const runs of [exceptionRuns(store, origin.size), above.replayed])
-      if (!(await sameBytes(above.device, below, runs))) return false
-    return true
+    return (await sameBytes(above.device, below, chunks)) && (await sameBytes(above.device, below, above.replayed))
   } catch (error) {
-    if (isLiveError(error) && error.code === 'CORRUPT') return false
+    if (isLiveError(error) && (error.code === 'CORRUPT' || error.code === 'UNSUPPORTED')) return false
     throw error
   }
 }

@@ -125,7 +125,7 @@ judged('the sample stick', () => {
         expect(sha256(await file.read(0, size)), at).toBe(hash)
       }
       for (const { path: at, ...attributes } of facts.xattrs) {
-        const found = await fs.xattrs(at)
+        const found = await fs.xattrs(String(at))
         for (const [name, value] of Object.entries(attributes))
           expect(`0x${Buffer.from(found.find(attribute => attribute.name === name)!.value).toString('hex')}`).toBe(
             value,
