@@ -35,6 +35,14 @@ const blockListing = async (volume: Volume, inode: Ext4Inode): Promise<{ names: 
   const map: BlockMap = await readBlockMap(volume, inode)
   const names: StoredEntry[] = []
   const dots: StoredEntry[] = []
+  /** told as soon as one comes again: a small block that is mapped a million times would fill the memory first */
+  const known = new Set<string>()
+  const add = (entry: StoredEntry): void => {
+    if (known.has(entry.name))
+      throw volume.wrong(inode.offset, `entry ${JSON.stringify(entry.name)} of directory ${inode.ino}`, 'once', 'twice')
+    known.add(entry.name)
+    names.push(entry)
+  }
   let next = 0
   const block = (bytes: Uint8Array, at: number): void => {
     const length = checkBlock(volume, inode, { bytes, at }, next)
@@ -43,8 +51,8 @@ const blockListing = async (volume: Volume, inode: Ext4Inode): Promise<{ names: 
       dots.push(...entries.slice(0, 2))
       if (dots[0]?.name !== '.' || dots[0].inode !== inode.ino || dots[1]?.name !== '..')
         throw volume.wrong(at, `start of directory ${inode.ino}`, '. and ..', JSON.stringify(dots.map(dot => dot.name)))
-      for (let n = 2; n < entries.length; n++) names.push(entries[n]!)
-    } else for (const entry of entries) names.push(entry)
+      for (let n = 2; n < entries.length; n++) add(entries[n]!)
+    } else for (const entry of entries) add(entry)
     next++
   }
   for (let run = 0; run < map.count.length && next < blocks; run++) {
