@@ -10,7 +10,7 @@ import { readNames } from './names.js'
 import { byteRanges, touchedRanges } from './ranges.js'
 import { openSide, type Side, told } from './side.js'
 import { type Sweeping, sweepBoth } from './sweep.js'
-import { compareTrees } from './tree.js'
+import { compareTrees, type TreeChanges } from './tree.js'
 
 /** How changes are read. */
 export interface ChangesOptions {
@@ -95,9 +95,13 @@ export const readChanges = async (
     signal,
     onBytes: (doneBytes, totalBytes) => onProgress(phase, doneBytes, totalBytes),
   })
-  const swept = await sweepBoth(sweeping('inodes'))
-  const names = await readNames(sweeping('names'), swept)
-  const trees = await compareTrees(sweeping('names'), swept, names)
+  // In a function of its own, so that tables and names are let go of before contents are compared.
+  const readTrees = async (): Promise<TreeChanges> => {
+    const swept = await sweepBoth(sweeping('inodes'))
+    const names = await readNames(sweeping('names'), swept)
+    return compareTrees(sweeping('names'), swept, names)
+  }
+  const trees = await readTrees()
   const changes = await compareInodes(sweeping('contents'), trees, path => isWithin(path, filter))
   return { changes, touchedBytes: touched.bytes, findings: [...notes, ...findings.all()] }
 }
