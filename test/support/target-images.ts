@@ -1,6 +1,8 @@
 import { execFile, spawn } from 'node:child_process'
-import { copyFile, cp, mkdir, open, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { copyFile, cp, mkdir, open, readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { unpackSample } from '../../scripts/sample.mjs'
 import { tool } from './tools.js'
@@ -60,10 +62,7 @@ export const makeStick = async (path: string): Promise<string> => {
 }
 
 /** Names directly below a directory. */
-const namesIn = async (tree: string): Promise<string[]> => {
-  const { readdir } = await import('node:fs/promises')
-  return (await readdir(tree)).sort()
-}
+const namesIn = async (tree: string): Promise<string[]> => (await readdir(tree)).sort()
 
 /** A FAT32 in an image that is there, at a byte offset, with a tree in it. */
 export const makeFat = async (
@@ -120,10 +119,16 @@ export const gptDisk = async (image: string, tree: string): Promise<string> => {
   )
   const loaders = `${image}.esp`
   await cp(join(tree, 'EFI'), join(loaders, 'EFI'), { recursive: true })
+  await mkdir(join(loaders, 'syslinux'))
+  for (const name of ['vmlinuz', 'initrd.img']) await writeFile(join(loaders, 'syslinux', name), KERNEL)
   await makeFat(image, loaders, { offset: START, size: esp, label: 'ESP', id: '0000-00E5' })
   const live = `${image}.tree`
   await cp(tree, live, { recursive: true })
   await rename(join(live, 'LiveOS', OVERLAY), join(live, 'LiveOS', `overlay-${LABEL}-${EXT4_ID}`))
+  for (const config of ['syslinux/syslinux.cfg', 'EFI/BOOT/grub.cfg']) {
+    const text = await readFile(join(live, config), 'utf8')
+    await writeFile(join(live, config), text.replaceAll(FAT_ID, EXT4_ID))
+  }
   await makeExt4(image, live, { offset: START + esp, size: data })
   return image
 }
@@ -148,7 +153,7 @@ const fixture = (name: string): string => new URL(`../fixtures/boot/${name}`, im
 export const makeIsoTarget = async (
   image: string,
   squashfs: string | undefined,
-  { layout, volume = 'Sample-Live-36', bare = false }: IsoOptions,
+  { layout, volume = layout === 'f36' ? 'Fedora-WS-Live-36-1-5' : 'Fedora-WS-Live-42', bare = false }: IsoOptions,
 ): Promise<string> => {
   const tree = `${image}.tree`
   const put = async (name: string, content: string | Uint8Array): Promise<void> => {
@@ -159,7 +164,7 @@ export const makeIsoTarget = async (
   const efi = layout === 'f36' ? 'images/efiboot.img' : 'boot/x86_64/efi.img'
   await put('.discinfo', '1652000000.0\n36\nx86_64\n')
   if (layout === 'f36') {
-    for (const name of ['vmlinuz', 'initrd.img', 'vesamenu.c32', 'isolinux.bin']) await put(`isolinux/${name}`, KERNEL)
+    for (const name of ['vmlinuz', 'initrd.img', 'memtest', 'vesamenu.c32']) await put(`isolinux/${name}`, KERNEL)
     for (const name of ['vmlinuz', 'initrd.img']) await put(`images/pxeboot/${name}`, KERNEL)
     await put('isolinux/isolinux.bin', Buffer.alloc(4096, 1))
     await put('isolinux/isolinux.cfg', await readFile(fixture('f36-isolinux.cfg')))
@@ -242,8 +247,54 @@ export const altered = async (image: string, from: string, offset: number, bytes
   return image
 }
 
-/** Bytes of a file. */
-export const sizeOf = async (path: string): Promise<number> => (await stat(path)).size
+/** A web server that gives the files of a directory by range, and what was asked of it. */
+export interface ImageServer {
+  readonly url: string
+  /** requests and bytes since the last `reset` */
+  readonly asked: { requests: number; bytes: number }
+  reset(): void
+  close(): Promise<void>
+}
 
-/** The last name of a path. */
-export const nameOf = (path: string): string => basename(path)
+/** Serves files of a directory, read from disk as they are asked for. */
+export const serveImages = async (directory: string): Promise<ImageServer> => {
+  const asked = { requests: 0, bytes: 0 }
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    asked.requests++
+    const path = join(directory, decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname))
+    const file = await open(path).catch(() => undefined)
+    if (!file) {
+      response.writeHead(404).end()
+      return
+    }
+    try {
+      const { size } = await file.stat()
+      const [, from = '0', to = ''] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
+      const start = Math.min(size, Number(from))
+      const end = Math.min(size, to === '' ? size : Number(to) + 1)
+      const bytes = Buffer.alloc(end - start)
+      await file.read(bytes, 0, bytes.length, start)
+      asked.bytes += bytes.length
+      response.writeHead(206, {
+        etag: '"1"',
+        'content-range': `bytes ${start}-${end - 1}/${size}`,
+        'content-length': bytes.length,
+      })
+      response.end(bytes)
+    } finally {
+      await file.close()
+    }
+  }
+  const server = createServer((request, response) => void answer(request, response))
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    asked,
+    reset: () => Object.assign(asked, { requests: 0, bytes: 0 }),
+    close: () =>
+      new Promise(resolve => {
+        server.closeAllConnections()
+        server.close(() => resolve())
+      }),
+  }
+}
