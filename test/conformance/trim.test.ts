@@ -1,13 +1,22 @@
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { expect } from 'vitest'
 import { sampleFacts, unpackSample } from '../../scripts/sample.mjs'
-import { isZero } from '../../src/block/device.js'
 import { memory } from '../../src/block/memory.js'
 import { snapshot } from '../../src/block/snapshot/snapshot.js'
 import { openSquashfs } from '../../src/fs/squashfs/reader.js'
 import type { MergeOptions } from '../../src/ops/merge.js'
 import { debugfs, makeExt4, run, withExt4 } from '../support/ext4-images.js'
-import { checked, dumped, layStick, merged, storeBetween, unsquashed } from '../support/ext4-stick.js'
+import {
+  checked,
+  dumped,
+  faultsIn,
+  freeRuns,
+  layStick,
+  merged,
+  sameOutsideFree,
+  storeBetween,
+  unsquashed,
+} from '../support/ext4-stick.js'
 import { lineOf } from '../support/ext4-view.js'
 import { replayedByE2fsck, sameReplay } from '../support/journal-images.js'
 import { kernelFixture } from '../support/kernel-fixtures.js'
@@ -33,31 +42,6 @@ const mergedImage = async (stick: string, options: Omit<MergeOptions, 'output'> 
     return { image, output, plan, outcome, size, allocated: blocks * 512 }
   }
   return { image: output, output, plan, outcome, size, allocated: blocks * 512 }
-}
-
-/** Runs of bytes that are free, by dumpe2fs. */
-const freeRuns = async (image: string): Promise<readonly (readonly [number, number])[]> => {
-  const { free, blockSize } = await dumped(image)
-  return free.map(([from, to]) => [from * blockSize, to * blockSize])
-}
-
-/** Fails where two images differ in a byte that is not free, and where a free byte is neither zero nor that of `old`. */
-const sameOutsideFree = (
-  found: Uint8Array,
-  expected: Uint8Array,
-  free: readonly (readonly [number, number])[],
-  old?: Uint8Array,
-): void => {
-  expect(found.length).toBe(expected.length)
-  let at = 0
-  for (const [from, to] of [...free, [found.length, found.length] as const]) {
-    sameBytes(found.subarray(at, from), expected.subarray(at, from))
-    at = to
-    const bytes = found.subarray(from, to)
-    if (isZero(bytes) || (old && Buffer.compare(bytes, old.subarray(from, to)) === 0)) continue
-    for (let n = from; n < to; n++)
-      if (found[n] !== 0 && found[n] !== old?.[n]) throw new Error(`byte ${n} is free, and now ${found[n]}`)
-  }
 }
 
 /** Every path of a tree with all that a reader tells of it. */
@@ -134,12 +118,6 @@ judged('the sample stick', () => {
     })
   })
 })
-
-/** What e2fsck may say of a filesystem that was mounted at the cut: its totals are kept up only when it is unmounted. */
-const TOTALS = /^$|^e2fsck|^Pass|^Free (blocks|inodes) count wrong|Fix\? no$|: [0-9]+\/|WARNING/
-
-const faultsIn = ({ output }: { output: string }): readonly string[] =>
-  output.split('\n').filter(line => !TOTALS.test(line))
 
 judged('stores that the kernel wrote', () => {
   const FIXTURES = [

@@ -2,9 +2,12 @@ import { execFile } from 'node:child_process'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { expect } from 'vitest'
+import { isZero } from '../../src/block/device.js'
 import { findTarget } from '../../src/liveos/target.js'
 import { type MergeOptions, type MergeOutcome, type MergePlan, planMerge, runMerge } from '../../src/ops/merge.js'
 import { run } from './ext4-images.js'
+import { sameBytes } from './outcome.js'
 import { finished, OVERLAY } from './small-stick.js'
 import { type ChangedChunk, storeOf } from './store-writer.js'
 
@@ -111,3 +114,35 @@ export const checked = async (image: string): Promise<{ status: number; output: 
     return { status: code ?? -1, output: stdout ?? String(error) }
   }
 }
+
+/** Runs of bytes that are free, by dumpe2fs. */
+export const freeRuns = async (image: string): Promise<readonly (readonly [number, number])[]> => {
+  const { free, blockSize } = await dumped(image)
+  return free.map(([from, to]) => [from * blockSize, to * blockSize])
+}
+
+/** Fails where two images differ in a byte that is not free, and where a free byte is neither zero nor that of `old`. */
+export const sameOutsideFree = (
+  found: Uint8Array,
+  expected: Uint8Array,
+  free: readonly (readonly [number, number])[],
+  old?: Uint8Array,
+): void => {
+  expect(found.length).toBe(expected.length)
+  let at = 0
+  for (const [from, to] of [...free, [found.length, found.length] as const]) {
+    sameBytes(found.subarray(at, from), expected.subarray(at, from))
+    at = to
+    const bytes = found.subarray(from, to)
+    if (isZero(bytes) || (old && Buffer.compare(bytes, old.subarray(from, to)) === 0)) continue
+    for (let n = from; n < to; n++)
+      if (found[n] !== 0 && found[n] !== old?.[n]) throw new Error(`byte ${n} is free, and now ${found[n]}`)
+  }
+}
+
+/** What e2fsck may say of a filesystem that was mounted at the cut: its totals are kept up only when it is unmounted. */
+const TOTALS = /^$|^e2fsck|^Pass|^Free (blocks|inodes) count wrong|Fix\? no$|: [0-9]+\/|WARNING/
+
+/** What e2fsck complains of besides. */
+export const faultsIn = ({ output }: { output: string }): readonly string[] =>
+  output.split('\n').filter(line => !TOTALS.test(line))
