@@ -20,6 +20,8 @@ export interface StickOptions {
   readonly comp?: string
   /** the end of the image goes to a fragment */
   readonly tail?: boolean
+  /** nothing is compressed */
+  readonly bare?: boolean
 }
 
 /** A store that makes one image of another, in chunks of so many sectors. */
@@ -41,14 +43,26 @@ export const storeBetween = (before: Uint8Array, after: Uint8Array, chunkSectors
 export const squashImage = async (
   image: Uint8Array,
   output: string,
-  { blockSize = 131072, comp = 'gzip', tail = false }: StickOptions,
+  { blockSize = 131072, comp = 'gzip', tail = false, bare = false }: StickOptions,
 ): Promise<void> => {
   const tree = `${output}.tree`
   await mkdir(join(tree, 'LiveOS'), { recursive: true })
   await writeFile(join(tree, 'LiveOS/rootfs.img'), image)
   const level = comp === 'gzip' ? ['-Xcompression-level', '1'] : []
+  const kept = bare ? ['-noI', '-noD', '-noF'] : []
   const ends = tail ? ['-always-use-fragments'] : []
-  const options = ['-comp', comp, '-b', String(blockSize), '-noappend', '-no-progress', '-all-root', ...level, ...ends]
+  const options = [
+    '-comp',
+    comp,
+    '-b',
+    String(blockSize),
+    '-noappend',
+    '-no-progress',
+    '-all-root',
+    ...level,
+    ...ends,
+    ...kept,
+  ]
   await execute('mksquashfs', [tree, output, ...options])
   await rm(tree, { recursive: true })
 }
