@@ -64,15 +64,25 @@ export const makeStick = async (path: string): Promise<string> => {
 /** Names directly below a directory. */
 const namesIn = async (tree: string): Promise<string[]> => (await readdir(tree)).sort()
 
+export interface FatOptions {
+  /** byte of the image where it starts */
+  readonly offset?: number
+  readonly size: number
+  readonly label?: string
+  readonly id?: string
+  /** mtools takes FAT32 with fewer than 65,525 clusters for FAT16 */
+  readonly clusterSectors?: number
+}
+
 /** A FAT32 in an image that is there, at a byte offset, with a tree in it. */
 export const makeFat = async (
   image: string,
   tree: string,
-  { offset = 0, size, label = LABEL, id = FAT_ID }: { offset?: number; size: number; label?: string; id?: string },
+  { offset = 0, size, label = LABEL, id = FAT_ID, clusterSectors = 1 }: FatOptions,
 ): Promise<void> => {
   await run(
     'mkfs.vfat',
-    ...['-F', '32', '-s', '1', '-n', label, '-i', id.replace('-', ''), `--offset=${offset / 512}`],
+    ...['-F', '32', '-s', String(clusterSectors), '-n', label, '-i', id.replace('-', ''), `--offset=${offset / 512}`],
     ...[image, String(size / 1024)],
   )
   const names = await namesIn(tree)
@@ -92,6 +102,9 @@ export const makeExt4 = async (
   )
 }
 
+/** A partition table, in the words of sfdisk. */
+export const partition = (image: string, script: string): Promise<void> => give('sfdisk', ['-q', image], script)
+
 /** A bare FAT partition. */
 export const fatPartition = async (image: string, tree: string): Promise<string> => {
   await emptyFile(image, 64 * MIB)
@@ -102,7 +115,7 @@ export const fatPartition = async (image: string, tree: string): Promise<string>
 /** A whole disk with an MBR and one FAT partition. */
 export const mbrDisk = async (image: string, tree: string, size = 64 * MIB): Promise<string> => {
   await emptyFile(image, START + size)
-  await give('sfdisk', ['-q', image], `label: dos\nlabel-id: 0x12345678\nstart=${START / 512}, type=c, bootable\n`)
+  await partition(image, `label: dos\nlabel-id: 0x12345678\nstart=${START / 512}, type=c, bootable\n`)
   await makeFat(image, tree, { offset: START, size })
   return image
 }
@@ -112,9 +125,8 @@ export const gptDisk = async (image: string, tree: string): Promise<string> => {
   const esp = 40 * MIB
   const data = 64 * MIB
   await emptyFile(image, START + esp + data + MIB)
-  await give(
-    'sfdisk',
-    ['-q', image],
+  await partition(
+    image,
     `label: gpt\nstart=${START / 512}, size=${esp / 512}, type=uefi, name="EFI System"\nsize=${data / 512}, type=linux, name="Live data"\n`,
   )
   const loaders = `${image}.esp`
