@@ -2,7 +2,8 @@ import type { Command } from '@commander-js/extra-typings'
 import { argument, bare, fileVerb, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
-const PATH = 'TARGET:/path; without a path its root, and :/path inside a running live system'
+const PATH =
+  'TARGET:/path, such as stick.img:/home; TARGET alone is its root, and :/path is meant inside a running live system'
 
 /** The verbs that read files out of a target. */
 export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
@@ -37,10 +38,10 @@ export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
       done(await stat(paths, where(undefined, { ...options, baseOnly: undefined }), options))
     })
   const cp = fileVerb('cp', 'copy files out: into a directory, to a name, or into a tar archive with everything kept', [
-    'liveos cp -r /run/media/me/LIVE:/home ./rescued',
+    'liveos cp -r /run/media/me/LIVE:/home ./rescued   # also from an overlay that the kernel has given up',
+    'liveos cp -r --home /run/media/me/LIVE:/ ./rescued-home   # where the stick has a home.img',
     'liveos cp -r https://example.org/live.iso:/etc etc.tar',
     'liveos cp -r stick.img:/ - | tar -tv',
-    'liveos cp -r --home stick.img:/ ./home',
   ])
     .argument('<target:path>', PATH)
     .argument(

@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { Command, Help, InvalidArgumentError } from '@commander-js/extra-typings'
 import { parseNumber } from './words.js'
 
 /** What most verbs work on. */
@@ -27,10 +27,30 @@ export const oneOf =
     return found
   }
 
+/** Options of many verbs, which help shows behind a verb's own. */
+const SHARED = [
+  '--base-only',
+  '--home',
+  '--medium',
+  '--image',
+  '--partition',
+  '--overlay',
+  '--base',
+  '--json',
+  '--help',
+]
+
 /** A verb with its summary and examples, arguments and options still to be added. */
 export const bare = (name: string, summary: string, examples: readonly string[]) =>
   new Command(name)
     .summary(summary)
+    .showHelpAfterError(`(liveos ${name} --help shows what there is)`)
+    .configureHelp({
+      visibleOptions(command) {
+        const rank = ({ long }: { readonly long?: string | undefined }): number => SHARED.indexOf(long ?? '')
+        return [...new Help().visibleOptions(command)].sort((a, b) => rank(a) - rank(b))
+      },
+    })
     .description(`${summary[0]!.toUpperCase()}${summary.slice(1)}.`)
     .addHelpText('after', `\nExamples:\n${examples.map(line => `  $ ${line}`).join('\n')}\n`)
 
