@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Device, WritableDevice } from '../../src/block/device.js'
@@ -297,7 +297,19 @@ tools.describe('squashfs, written', () => {
     )
   })
 
-  const leftovers = async () => (await readdir(tmpdir())).filter(name => name.startsWith('liveos-encode-'))
+  // A temporary folder of its own: what other runs left, or are at work in, says nothing about this one.
+  let own: string
+  const before = process.env.TMPDIR
+  beforeAll(async () => {
+    own = await path('own-tmp')
+    await mkdir(own)
+    process.env.TMPDIR = own
+  })
+  afterAll(() => {
+    if (before === undefined) delete process.env.TMPDIR
+    else process.env.TMPDIR = before
+  })
+  const leftovers = () => readdir(own)
   const children = async (): Promise<number> =>
     (await run('ps', ['--ppid', String(process.pid), '-o', 'comm='])).stdout
       .split('\n')
