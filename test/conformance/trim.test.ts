@@ -3,7 +3,10 @@ import { expect } from 'vitest'
 import { sampleFacts, unpackSample } from '../../scripts/sample.mjs'
 import { memory } from '../../src/block/memory.js'
 import { snapshot } from '../../src/block/snapshot/snapshot.js'
+import { metadataRuns } from '../../src/fs/ext4/metadata.js'
+import { openVolume } from '../../src/fs/ext4/volume.js'
 import { openSquashfs } from '../../src/fs/squashfs/reader.js'
+import { readFreeSpace } from '../../src/liveos/free-space.js'
 import type { MergeOptions } from '../../src/ops/merge.js'
 import { debugfs, makeExt4, run, withExt4 } from '../support/ext4-images.js'
 import {
@@ -318,4 +321,31 @@ judged('filesystems that mke2fs and debugfs made', () => {
       const old = await (await openSquashfs(memory(await readFile(untrimmed.output)))).open('/LiveOS/rootfs.img')
       expect(old.tailSize).toBe(kept ? after.length % blockSize : 0)
     })
+})
+
+it('what the filesystem keeps for itself is never free: journal, MMP, quota, reserved descriptors, inode tables', async () => {
+  const file = await makeExt4(await path('kept'), 16, ['-t', 'ext4', '-b', '1024', '-O', '^metadata_csum,mmp,quota'])
+  const image = new Uint8Array(await readFile(file))
+  const free = await freeRuns(file)
+  const found = await readFreeSpace(memory(image))
+  if ('doubt' in found) throw new Error(found.doubt)
+  expect(found.runs.bytes).toBe(free.reduce((sum, [from, to]) => sum + to - from, 0))
+  for (const [from, to] of free) expect(found.runs.covers(from, to)).toBe(true)
+  const volume = await openVolume(memory(image))
+  const roles = new Map<string, number>()
+  for await (const { role, start, group } of metadataRuns(volume)) if (group !== 1) roles.set(role, start / 1024)
+  for (const role of ['journal', 'mmp', 'quota', 'reserved gdt', 'inode table']) {
+    const block = roles.get(role)!
+    const index = Math.floor((block - 1) / volume.superblock.blocksPerGroup)
+    const { blockBitmap } = await volume.group(index)
+    const changed = image.slice()
+    const turn = (bit: number): void => {
+      changed[blockBitmap * 1024 + (bit >>> 3)]! ^= 1 << (bit & 7)
+    }
+    const [unused] = free.find(([from]) => Math.floor((from / 1024 - 1) / volume.superblock.blocksPerGroup) === index)!
+    // one block for another, so that the counts stay
+    turn((block - 1) % volume.superblock.blocksPerGroup)
+    turn((unused / 1024 - 1) % volume.superblock.blocksPerGroup)
+    expect(await readFreeSpace(memory(changed)), role).toHaveProperty('doubt', expect.stringContaining('metadata'))
+  }
 })
