@@ -19,12 +19,13 @@ beforeAll(async () => {
 
 const host = async (input: Parameters<typeof openView>[0], layer: Parameters<typeof openView>[1]) => {
   const { fs, findings, close } = await openView(input, layer)
-  const file = await fs.open('/etc/hostname')
-  const text = Buffer.from(await file.read(0, file.size))
-    .toString()
-    .trim()
-  await close()
-  return { text, codes: findings.map(({ code }) => code) }
+  try {
+    const file = await fs.open('/etc/hostname')
+    const bytes = await file.read(0, file.size)
+    return { text: Buffer.from(bytes).toString().trim(), codes: findings.map(({ code }) => code) }
+  } finally {
+    await close()
+  }
 }
 
 describe('openView', () => {
