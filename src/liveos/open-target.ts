@@ -51,7 +51,7 @@ const openNamed = async (input: TargetInput, signal: AbortSignal | undefined): P
 }
 
 /** An error about permissions, of whatever depth, becomes one that names the owner and what to type. */
-const explained = async (error: unknown): Promise<unknown> => {
+export const explained = async (error: unknown): Promise<unknown> => {
   if (!isLiveError(error) || error.code !== 'READ_ONLY' || 'closed' in error.data) return error
   const { cause } = error
   const path = cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? cause.path : undefined

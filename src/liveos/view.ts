@@ -82,7 +82,7 @@ const rootView = async (target: Target, layer: Layer, close: () => Promise<void>
         where: stack.overlay.file.path,
         message:
           'the kernel reads this overlay no more; shown is what it still holds, and the last changes may be missing or half done',
-        remedy: 'copy out what you need first',
+        remedy: `copy out what you need before the overlay is reset: liveos cp -r ${target.name}:/home ./rescued`,
       })
     const root = named(stack.root, `${layer === 'base' ? 'base' : 'root filesystem'} of ${target.name}`)
     const fs = await openFs(root, { decoder: decoderOf(stack.pool) })

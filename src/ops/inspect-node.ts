@@ -1,5 +1,6 @@
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
+import { explained } from '../liveos/open-target.js'
 
 /** What a part of a target is. */
 export type NodeKind =
@@ -68,7 +69,8 @@ export const collecting = async <T>(
 ): Promise<T | undefined> => {
   try {
     return await work()
-  } catch (error) {
+  } catch (thrown) {
+    const error = await explained(thrown)
     if (!isLiveError(error) || error.code === 'CANCELLED') throw error
     at.findings.push({
       code,

@@ -1,6 +1,6 @@
 import type { Device } from '../block/device.js'
 import { SNAP_MAGIC } from '../block/snapshot/layout.js'
-import { readStore } from '../block/snapshot/store.js'
+import { isStore, readStore } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import { detectFs } from '../fs/detect.js'
 import type { FileSystem } from '../fs/filesystem.js'
@@ -12,10 +12,6 @@ import { expectedOverlay } from '../liveos/live-directory.js'
 import type { Volume } from '../liveos/source.js'
 import { collecting, details, type Inspecting, type InspectNode, node } from './inspect-node.js'
 
-/** True where a device begins as a used dm-snapshot store does. */
-export const isStore = async (device: Device): Promise<boolean> =>
-  device.size >= 512 && Buffer.from(await device.read(0, 4)).readUInt32LE(0) === SNAP_MAGIC
-
 /** What an overlay is that no target puts to use: a store, an OverlayFS image, or nothing that is known. */
 export const inspectStore = async (
   name: string,
@@ -23,7 +19,9 @@ export const inspectStore = async (
   at: Inspecting,
   more: Readonly<Record<string, string>> = {},
 ): Promise<InspectNode> => {
-  const type = await collecting(at, 'OVERLAY_DAMAGED', device.name, () => detectFs(device))
+  const type = await collecting(at, 'OVERLAY_DAMAGED', device.name, async () =>
+    (await isStore(device)) ? undefined : detectFs(device),
+  )
   if (type)
     return node('overlay', name, {
       size: device.size,

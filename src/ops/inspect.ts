@@ -1,15 +1,16 @@
-import { basename } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import type { Device } from '../block/device.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { FileSystem } from '../fs/filesystem.js'
+import { factsOf, openFolder } from '../host/folder.js'
 import type { BootConfig } from '../liveos/boot/config.js'
 import { findBootConfigs } from '../liveos/boot/find.js'
 import { follow } from '../liveos/boot/follow.js'
 import { liveArguments } from '../liveos/boot/live-arguments.js'
 import { imageTree, soleFile } from '../liveos/image-folder.js'
-import { type LiveDirectory, liveDirectories } from '../liveos/live-directory.js'
-import { mediumOfVolume, readFrom, volumesOf } from '../liveos/open-target.js'
+import { type LiveDirectory, liveDirectories, type Tree } from '../liveos/live-directory.js'
+import { explained, mediumOfVolume, readFrom, volumesOf } from '../liveos/open-target.js'
 import { openSource, type Source, type Volume } from '../liveos/source.js'
 import { fileIn, findRunning, pairOf, type Target, type TargetInput, targetIn } from '../liveos/target.js'
 import { checkRoots, inspectBoot, kernelVersions } from './inspect-boot.js'
@@ -133,13 +134,33 @@ const tellNothing = ({ name, device, table, kind }: Source, all: readonly Found[
     tell('NOTHING_FOUND', 'holds nothing that is known: no partitions, no filesystem, no image')
 }
 
+/** The directories of a volume; of this computer as other verbs find them, links followed. */
+const treeOf = (source: Source, fs: FileSystem, name: string): Tree => {
+  if (source.kind !== 'directory') return imageTree(fs, name, readFrom(source))
+  const root = resolve(name)
+  return {
+    path: root,
+    async folder(path) {
+      const full = join(root, path)
+      return (await factsOf(full))?.kind === 'directory' ? openFolder(full) : undefined
+    },
+  }
+}
+
 const lookAt = async (source: Source, volume: Volume, { image }: TargetInput, at: Inspecting): Promise<Found> => {
   const { fs, name, type } = volume
   if (!fs || type === 'squashfs') return { volume, configs: [], live: [] }
   const configs = (await collecting(at, 'BOOT_UNREADABLE', name, () => findBootConfigs(fs))) ?? []
-  const tell = (directory: string, error: LiveError): void => {
+  for (const config of configs) at.findings.push(...config.findings)
+  const failures: [string, LiveError][] = []
+  const live =
+    (await collecting(at, 'STICK_UNREADABLE', name, () =>
+      liveDirectories(treeOf(source, fs, name), (directory, error) => failures.push([directory, error])),
+    )) ?? []
+  for (const [directory, failure] of failures) {
+    const error = await explained(failure)
     // what the search for boot files met there too is told once
-    if (!at.findings.some(({ message }) => message.includes(error.message)))
+    if (isLiveError(error) && !at.findings.some(({ message }) => message.includes(error.message)))
       at.findings.push({
         code: 'STICK_UNREADABLE',
         severity: 'error',
@@ -147,11 +168,6 @@ const lookAt = async (source: Source, volume: Volume, { image }: TargetInput, at
         message: error.message,
       })
   }
-  for (const config of configs) at.findings.push(...config.findings)
-  const live =
-    (await collecting(at, 'STICK_UNREADABLE', name, () =>
-      liveDirectories(imageTree(fs, name, readFrom(source)), tell),
-    )) ?? []
   const wanted = image === undefined ? live : live.filter(directory => directory.name === image)
   if (wanted.length === 0 && live.length > 0)
     throw new LiveError(
