@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, statfs } from 'node:fs/promises'
 import { LiveError, systemError } from '../error.js'
 import { checkRange, type Device } from './device.js'
 import { openFile } from './file.js'
@@ -20,6 +20,9 @@ const WASM_PAGE = 65_536
 // The types of Node 20 leave this global out.
 declare const WebAssembly: { readonly Memory: new (size: { initial: number }) => { readonly buffer: ArrayBuffer } }
 
+/** tmpfs, ramfs. @see linux include/uapi/linux/magic.h */
+const IN_MEMORY = new Set([0x01021994, 0x858458f6])
+
 const refuses = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && ['EINVAL', 'EOPNOTSUPP', 'ENOTSUP'].includes(String(error.code))
 
@@ -30,6 +33,8 @@ const openDirect = async (path: string, buffer: Uint8Array): Promise<FileHandle 
   // Not every system has the flag, whatever its type says.
   const flag: number | undefined = constants.O_DIRECT
   if (flag === undefined) return undefined
+  // These take the flag and read from memory all the same.
+  if (IN_MEMORY.has((await statfs(path)).type)) return undefined
   let handle: FileHandle | undefined
   try {
     handle = await open(path, constants.O_RDONLY | flag)

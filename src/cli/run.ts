@@ -31,6 +31,8 @@ export const confirm = async (question: string, { yes }: Consent): Promise<void>
   if (isCancel(answer) || !answer) throw new LiveError('CANCELLED', 'nothing was changed')
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
 /** Runs a plan to its outcome, showing progress; Ctrl-C stops it at the next safe point. */
 export const drive = async <T>(start: (signal: AbortSignal) => AsyncGenerator<Progress, T>): Promise<T> => {
   const stop = new AbortController()
@@ -40,8 +42,11 @@ export const drive = async <T>(start: (signal: AbortSignal) => AsyncGenerator<Pr
     if (!stop.signal.aborted) process.stderr.write('stopping at the next safe point …\n')
     stop.abort()
   }
-  process.on('SIGINT', onSignal)
-  process.on('SIGTERM', onSignal)
+  for (const signal of SIGNALS) process.on(signal, onSignal)
+  // Whoever reads our words may go; the work on the stick goes on to its end.
+  const ignore = (): void => {}
+  process.stdout.on('error', ignore)
+  process.stderr.on('error', ignore)
   try {
     const running = start(stop.signal)
     for (;;) {
@@ -51,8 +56,7 @@ export const drive = async <T>(start: (signal: AbortSignal) => AsyncGenerator<Pr
     }
   } finally {
     view.end()
-    process.off('SIGINT', onSignal)
-    process.off('SIGTERM', onSignal)
+    for (const signal of SIGNALS) process.off(signal, onSignal)
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Device } from '../block/device.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
-import { readStore, type Store } from '../block/snapshot/store.js'
+import { isStore, readStore, type Store } from '../block/snapshot/store.js'
 import { type CodecPool, openPool } from '../bytes/pool.js'
 import { LiveError, unsupported } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
@@ -107,7 +107,7 @@ export const openStack = async <F extends ReadFolder>(
     const base = await openBase(await opened(target.base), pool)
     if (!target.overlay) return { target, base, overlay: undefined, root: base.origin, pool, close }
     const file = await opened(target.overlay)
-    const type = await detectFs(file).catch((): FsType | undefined => undefined)
+    const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path)
     const store = await readStore(file, { originSize: base.origin.size, ignoreInvalid })
     if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(file.path)

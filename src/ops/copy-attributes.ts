@@ -20,6 +20,13 @@ const SET_IDS = 0o6000
 /** The mode that a copy gets. */
 export const modeFor = ({ mode }: Stat, { setUid }: Keeping): number => (setUid ? mode : mode & ~SET_IDS)
 
+let callerIds: { readonly uid: number; readonly gid: number } | undefined
+/** Whom new files belong to. Asked once: a process that changes it in the middle of a copy is no matter of ours. */
+const caller = (): { readonly uid: number; readonly gid: number } => {
+  callerIds ??= { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
+  return callerIds
+}
+
 /** Tells what the copy of an inode does not keep of it. */
 export const tellLost = (stat: Stat, path: string, keeping: Keeping, findings: CopyFindings): void => {
   if (!keeping.modes) {
@@ -27,9 +34,11 @@ export const tellLost = (stat: Stat, path: string, keeping: Keeping, findings: C
     return
   }
   if (stat.mode & SET_IDS && !keeping.setUid && stat.kind !== 'symlink')
-    findings.lose('SET_UID_NOT_KEPT', 'set-uid or set-gid bits were left out', path)
-  const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0]
-  if (!keeping.owners && (stat.uid !== uid || stat.gid !== gid))
+    // who asked for them and can't have them is told that once, as of the owners
+    findings.lose('SET_UID_NOT_KEPT', 'set-uid or set-gid bits were left out', path, 'note')
+  if (keeping.owners) return
+  const { uid, gid } = caller()
+  if (stat.uid !== uid || stat.gid !== gid)
     findings.lose('OWNERS_NOT_KEPT', `files belong to ${uid}:${gid} now`, path, 'note')
 }
 
@@ -37,8 +46,10 @@ export const tellLost = (stat: Stat, path: string, keeping: Keeping, findings: C
  * A time for Node's utimes: it takes seconds as a number, keeps microseconds of it, and takes negative numbers only as text.
  * Half a microsecond further from 0, so that cutting gives the microsecond that is meant.
  */
-export const hostTime = ({ mtime, mtimeNanoseconds }: Stat): string =>
-  (mtime + (Math.floor(mtimeNanoseconds / 1000) + (mtime < 0 ? -0.5 : 0.5)) / 1e6).toFixed(7)
+export const hostTime = ({ mtime, mtimeNanoseconds }: Stat): number | string => {
+  const seconds = mtime + (Math.floor(mtimeNanoseconds / 1000) + (mtime < 0 ? -0.5 : 0.5)) / 1e6
+  return seconds < 0 ? seconds.toFixed(7) : seconds
+}
 
 /** Paths and names of setfattr's input: what is no plain character is octal. */
 const escaped = (bytes: Uint8Array): string =>

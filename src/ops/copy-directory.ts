@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { lstatSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, futimesSync, lstatSync } from 'node:fs'
 import { isLiveError, LiveError } from '../error.js'
 import { hasXattrs } from '../fs/filesystem.js'
 import { encodeName, printableName } from '../fs/name.js'
@@ -56,11 +56,23 @@ interface Level {
 
 /** Work of which at most FILES_AT_ONCE run. After a failure none starts. */
 const crew = (onFailure: () => void) => {
-  const running = new Set<Promise<void>>()
+  let running = 0
+  let wake = (): void => {}
+  const oneEnds = (): Promise<void> => new Promise(resolve => (wake = resolve))
   let failed: { readonly error: unknown } | undefined
   const failWith = (error: unknown): void => {
     failed ??= { error }
     onFailure()
+  }
+  const run = async (work: () => Promise<void>): Promise<void> => {
+    try {
+      await work()
+    } catch (error) {
+      failWith(error)
+    } finally {
+      running--
+      wake()
+    }
   }
   return {
     failWith,
@@ -68,14 +80,12 @@ const crew = (onFailure: () => void) => {
       if (failed) throw failed.error
     },
     async start(work: () => Promise<void>): Promise<void> {
-      while (running.size >= FILES_AT_ONCE) await Promise.race(running)
-      const one: Promise<void> = work()
-        .catch(failWith)
-        .finally(() => running.delete(one))
-      running.add(one)
+      while (running >= FILES_AT_ONCE) await oneEnds()
+      running++
+      void run(work)
     },
     async settle(): Promise<void> {
-      while (running.size > 0) await Promise.race(running)
+      while (running > 0) await oneEnds()
     },
   }
 }
@@ -116,17 +126,17 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
         : 'extended attributes (ACLs, file capabilities, security labels) were not asked for and left out',
     })
 
-  const finish = async ({ place, item }: OpenDirectory): Promise<void> => {
+  const finish = ({ place, item }: OpenDirectory): void => {
     try {
       if (!item || !(place.isFresh || overwrite)) return
-      if (keeping.owners) await place.handle.chown(item.stat.uid, item.stat.gid)
-      if (keeping.modes) await place.handle.chmod(modeFor(item.stat, keeping))
+      if (keeping.owners) fchownSync(place.fd, item.stat.uid, item.stat.gid)
+      if (keeping.modes) fchmodSync(place.fd, modeFor(item.stat, keeping))
       const time = hostTime(item.stat)
-      await place.handle.utimes(time, time)
+      futimesSync(place.fd, time, time)
     } catch (error) {
       tellOrThrow(putting, error, item!.path, shownPath(place.path))
     } finally {
-      await place.handle.close()
+      closeSync(place.fd)
     }
   }
   const opened = (place: Place, item: CopyItem | undefined): OpenDirectory => {
@@ -139,8 +149,8 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
         if (--holders > 0) return
         const isOurs = open.item !== undefined && (place.isFresh || overwrite)
         const xattrs = isOurs && !stop.signal.aborted ? await xattrsFor(putting, open.item!) : []
-        if (xattrs.length === 0) await finish(open)
-        else setter.add(place.atForTools(Buffer.from('.')), open.item!.path, xattrs, () => finish(open))
+        if (xattrs.length === 0) finish(open)
+        else setter.add(place.atForTools(Buffer.from('.')), open.item!.path, xattrs, async () => finish(open))
       },
     }
     return open
@@ -155,15 +165,15 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
   }
 
   /** @param own  the directory is a copy of the item, and does not only lead to it */
-  const enter = async (
+  const enter = (
     parent: OpenDirectory | undefined,
     name: string,
     item: CopyItem,
     own: boolean,
-  ): Promise<OpenDirectory | undefined> => {
+  ): OpenDirectory | undefined => {
     if (!parent) return undefined
     try {
-      const entered = await enterPlace(parent.place, targetName(name, item))
+      const entered = enterPlace(parent.place, targetName(name, item))
       if ('refused' in entered) {
         tell(putting, 'NOT_COPIED', item.path, `${entered.refused}; nothing below it was copied`)
         return undefined
@@ -186,7 +196,9 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
   const copyOne = async (open: OpenDirectory, item: CopyItem): Promise<void> => {
     const { path, stat, names } = item
     const name = targetName(names.at(-1)!, item)
-    const blocked = obstacle(open.place, name, overwrite)
+    // What stands in the way is looked for before its name is given, too. Here it saves the reading, where anything may be
+    // there, and has the next name of the file made its first.
+    const blocked = open.place.isFresh && stat.linkCount === 1 ? undefined : obstacle(open.place, name, overwrite)
     if (blocked) {
       tellObstacle(putting, path, blocked)
       return
@@ -219,7 +231,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     })
   }
 
-  const root = opened(await openTarget(copy.to), undefined)
+  const root = opened(openTarget(copy.to), undefined)
   const levels: Level[] = [{ names: [], open: root }]
   const leaveTo = async (names: readonly string[]): Promise<void> => {
     const isAbove = (level: Level): boolean =>
@@ -239,11 +251,11 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     // directories on the way to a path's own name
     for (let top = levels.at(-1)!; top.names.length < item.names.length - 1; top = levels.at(-1)!) {
       const next = item.names[top.names.length]!
-      levels.push({ names: [...top.names, next], open: await enter(top.open, next, item, false) })
+      levels.push({ names: [...top.names, next], open: enter(top.open, next, item, false) })
     }
     const { open } = levels.at(-1)!
     if (item.stat.kind === 'directory')
-      levels.push({ names: item.names, open: await enter(open, item.names.at(-1)!, item, true) })
+      levels.push({ names: item.names, open: enter(open, item.names.at(-1)!, item, true) })
     else if (open) await copyOne(open, item)
   }
   try {

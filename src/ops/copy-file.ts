@@ -10,7 +10,7 @@ import { hostTime, type Keeping, modeFor } from './copy-attributes.js'
 export interface FileCopy {
   readonly from: Device
   /** path of a file that is not there yet */
-  readonly to: Uint8Array
+  readonly to: Buffer
   readonly stat: Stat
   readonly keeping: Keeping
   /** what the mode must leave the owner until attributes are set, such as 0o200 */
@@ -27,8 +27,8 @@ export interface FileCopied {
   readonly error?: LiveError
 }
 
-/** Up to this size a file is written by calls that wait: four times as fast, and as short as a page of the cache takes. */
-const SMALL = 1 << 16
+/** Up to this size a file is written by calls that wait: four times as fast, and as short as some pages of the cache take. */
+const SMALL = 1 << 18
 const BLOCK = 4096
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0)
 
@@ -81,14 +81,14 @@ const readUpTo = async (from: Device, offset: number, end: number): Promise<Uint
 const copySmall = async ({ from, to, stat, keeping, extraMode, keepPartial }: FileCopy): Promise<FileCopied> => {
   const { bytes, error } = await readSmall(from)
   if (error && !keepPartial) return { size: 0, error }
-  const fd = openSync(Buffer.from(to), NEW, 0o600)
+  const fd = openSync(to, NEW, 0o600)
   try {
     let end = 0
     for (let at = 0; at < bytes.length; ) {
       // runs of blocks that hold something; the rest are holes
       let next = at
       const stop = (from: number): number => Math.min(bytes.length, from + BLOCK)
-      while (next < bytes.length && !isZero(bytes.subarray(next, stop(next)))) next = stop(next)
+      while (next < bytes.length && (bytes[next] !== 0 || !isZero(bytes.subarray(next, stop(next))))) next = stop(next)
       for (let done = at; done < next; ) {
         const count = writeSync(fd, bytes, done, next - done, done)
         done += count
@@ -125,7 +125,7 @@ const target = (handle: FileHandle, name: string, size: number): WritableDevice 
 
 const copyLarge = async (copy: FileCopy): Promise<FileCopied> => {
   const { from, to, stat, keeping, extraMode, keepPartial, signal } = copy
-  const handle = await open(Buffer.from(to), NEW, 0o600)
+  const handle = await open(to, NEW, 0o600)
   try {
     let done = 0
     let failed: LiveError | undefined

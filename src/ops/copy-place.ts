@@ -1,11 +1,11 @@
-import { constants, lstatSync, renameSync } from 'node:fs'
-import { access, type FileHandle, lstat, mkdir, open } from 'node:fs/promises'
+import { accessSync, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, renameSync } from 'node:fs'
 import { LiveError, systemError } from '../error.js'
 import { decodeName, printableName } from '../fs/name.js'
 
 /**
  * A directory of this computer that things are put into. It is held open, and names in it are reached by its number, so
- * that nobody can put a symlink in its way meanwhile. On systems without /proc they are reached by its path.
+ * that nobody can put a symlink in its way meanwhile. On systems without /proc they are reached by its path. All is done by
+ * calls that wait: each is shorter than the way to another thread and back.
  */
 export interface Place {
   readonly path: Buffer
@@ -18,8 +18,8 @@ export interface Place {
   at(name: Uint8Array): Buffer
   /** the same for other programs of this user */
   atForTools(name: Uint8Array): Buffer
-  /** the directory's own, for its attributes */
-  readonly handle: FileHandle
+  /** the directory's own number, for its attributes; to be closed */
+  readonly fd: number
 }
 
 export const errnoOf = (error: unknown): string =>
@@ -27,12 +27,16 @@ export const errnoOf = (error: unknown): string =>
 
 const SLASH = Buffer.from('/')
 const join = (path: Uint8Array, name: Uint8Array): Buffer => Buffer.concat([path, SLASH, name])
-let numbersWork: Promise<boolean> | undefined
-const haveNumbers = (): Promise<boolean> => {
-  numbersWork ??= access('/proc/self/fd').then(
-    () => true,
-    () => false,
-  )
+let numbersWork: boolean | undefined
+const haveNumbers = (): boolean => {
+  if (numbersWork === undefined) {
+    try {
+      accessSync('/proc/self/fd')
+      numbersWork = true
+    } catch {
+      numbersWork = false
+    }
+  }
   return numbersWork
 }
 
@@ -45,38 +49,41 @@ export const shownPath = (path: Uint8Array): string => printableName(decodeName(
  * @param reached  how to get to it
  * @param path  what it is called
  */
-const openPlace = async (reached: Uint8Array, path: Buffer, isFresh: boolean): Promise<Place> => {
-  const handle = await open(
-    Buffer.from(reached),
-    constants.O_RDONLY | (constants.O_DIRECTORY ?? 0) | (constants.O_NOFOLLOW ?? 0),
-  )
-  const { ino } = await handle.stat({ bigint: true })
-  const byNumber = await haveNumbers()
-  const base = byNumber ? Buffer.from(`/proc/self/fd/${handle.fd}`) : path
-  const forTools = byNumber ? Buffer.from(`/proc/${process.pid}/fd/${handle.fd}`) : path
+const openPlace = (reached: Buffer, path: Buffer, isFresh: boolean): Place => {
+  const fd = openSync(reached, constants.O_RDONLY | (constants.O_DIRECTORY ?? 0) | (constants.O_NOFOLLOW ?? 0))
+  let inode: bigint
+  try {
+    inode = fstatSync(fd, { bigint: true }).ino
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+  const byNumber = haveNumbers()
+  const base = byNumber ? Buffer.from(`/proc/self/fd/${fd}`) : path
+  const forTools = byNumber ? Buffer.from(`/proc/${process.pid}/fd/${fd}`) : path
   return {
     path,
     made: new Set(),
     isFresh,
-    inode: ino,
+    inode,
     at: name => join(base, name),
     atForTools: name => join(forTools, name),
-    handle,
+    fd,
   }
 }
 
 /** Opens the directory that a copy goes to; made where it is missing. The caller's own path may lead over symlinks. @throws NOT_FOUND, READ_ONLY, USAGE */
-export const openTarget = async (path: string): Promise<Place> => {
+export const openTarget = (path: string): Place => {
   try {
     let isFresh = true
     try {
-      await mkdir(path, 0o700)
+      mkdirSync(path, 0o700)
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error
       isFresh = false
     }
     // `/.`, so that a link as the last name is followed here, and here only
-    return await openPlace(Buffer.from(`${path}/.`), Buffer.from(path), isFresh)
+    return openPlace(Buffer.from(`${path}/.`), Buffer.from(path), isFresh)
   } catch (error) {
     if (errnoOf(error) === 'ENOTDIR') throw new LiveError('USAGE', `${path} is no directory`, { path }, error)
     throw systemError(error, `opening ${path}`)
@@ -87,19 +94,19 @@ export const openTarget = async (path: string): Promise<Place> => {
 export type Entered = { readonly place: Place; readonly collides: boolean } | { readonly refused: string }
 
 /** Makes a directory in a place, or opens the one that is there. A symlink is never followed. */
-export const enterPlace = async (parent: Place, name: Uint8Array): Promise<Entered> => {
+export const enterPlace = (parent: Place, name: Uint8Array): Entered => {
   const at = parent.at(name)
   let isFresh = true
   try {
-    await mkdir(at, 0o700)
+    mkdirSync(at, 0o700)
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw error
     isFresh = false
-    const there = await lstat(at)
+    const there = lstatSync(at)
     if (there.isSymbolicLink()) return { refused: 'a symbolic link is there, which is not followed' }
     if (!there.isDirectory()) return { refused: 'something that is no directory is there' }
   }
-  const place = await openPlace(at, join(parent.path, name), isFresh)
+  const place = openPlace(at, join(parent.path, name), isFresh)
   const collides = parent.made.has(place.inode)
   parent.made.add(place.inode)
   return { place, collides }

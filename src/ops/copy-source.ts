@@ -3,7 +3,7 @@ import { extentsOf } from '../block/device.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type FileSystem, type Stat, splitPath } from '../fs/filesystem.js'
-import { walk } from '../fs/walk.js'
+import { type Walked, walk } from '../fs/walk.js'
 
 /** What to copy: a path of the source, and the names it gets below the target (`''` for the target itself). */
 export interface CopyPath {
@@ -37,8 +37,8 @@ export interface CopySource {
   items(): AsyncIterable<CopyItem>
 }
 
-/** Items kept from measuring, so that a walk of some usual tree is made once: about 20 MiB */
-const KEPT_ITEMS = 50_000
+/** Items kept from measuring, so that a small tree is walked once: about 8 MiB. Of a large one, to keep them costs more than a walk. */
+const KEPT_ITEMS = 20_000
 /** Files from this size on are asked for their holes when measured. */
 const ASK_HOLES = 1 << 20
 
@@ -52,8 +52,20 @@ export const copyPaths = (paths: readonly (string | CopyPath)[]): readonly CopyP
     return { path, as }
   })
 
+/** An inode that the walk met; its names are made when they are wanted, since they take more room than the rest of it. */
+interface Met extends Walked {
+  readonly top: readonly string[]
+  /** characters of the path in front of the names that it has below `top` */
+  readonly skip: number
+}
+
+const itemOf = ({ path, stat, top, skip }: Met): CopyItem => ({
+  path,
+  names: path.length > skip ? [...top, ...path.slice(skip).split('/')] : top,
+  stat,
+})
+
 const dataOf = async (from: FileSystem, path: string, size: number): Promise<number> => {
-  if (size < ASK_HOLES) return size
   let data = 0
   try {
     const device = await from.open(path)
@@ -78,14 +90,16 @@ export const copySource = (
   signal: AbortSignal | undefined,
 ): CopySource => {
   const wanted = copyPaths(paths)
-  let kept: CopyItem[] | undefined
+  let kept: Met[] | undefined
 
-  async function* read(tell: (finding: Finding) => void): AsyncIterable<CopyItem> {
+  async function* read(tell: (finding: Finding) => void): AsyncIterable<Met> {
     for (const { path, as } of wanted) {
       const top = splitPath(as)
-      const depth = splitPath(path).length
+      // the walk gives paths in one spelling
+      const depth = splitPath(path).join('/').length
+      const skip = depth === 0 ? 1 : depth + 2
       for await (const { path: found, stat } of walk(from, path, { order, onFinding: tell, signal }))
-        yield { path: found, names: [...top, ...splitPath(found).slice(depth)], stat }
+        yield { path: found, stat, top, skip }
     }
   }
 
@@ -107,7 +121,7 @@ export const copySource = (
           seen.add(inode)
         }
         bytes += size
-        dataBytes += await dataOf(from, item.path, size)
+        dataBytes += size < ASK_HOLES ? size : await dataOf(from, item.path, size)
         onBytes(bytes)
       }
       if (kept) for (const finding of findings) onFinding(finding)
@@ -115,13 +129,13 @@ export const copySource = (
     },
     async *items() {
       if (!kept) {
-        yield* read(onFinding)
+        for await (const item of read(onFinding)) yield itemOf(item)
         return
       }
       for (const item of kept) {
         if (signal?.aborted)
           throw new LiveError('CANCELLED', `copying from ${from.name} was cancelled`, {}, signal.reason)
-        yield item
+        yield itemOf(item)
       }
     },
   }

@@ -1,3 +1,5 @@
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
 import { LiveError } from '../error.js'
 import type { FileFacts } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
@@ -85,4 +87,14 @@ export const checkWritable = async (target: WritableTarget): Promise<void> => {
       throw new LiveError('READ_ONLY', `you may not write in ${file.folder.path}: run this as its owner or as root`, {
         path: file.folder.path,
       })
+  if (target.overlay)
+    await access(target.overlay.path, constants.W_OK).catch(() => {
+      throw new LiveError(
+        'READ_ONLY',
+        `you may not write to ${target.overlay?.path}: run this as its owner or as root`,
+        {
+          path: target.overlay?.path ?? '',
+        },
+      )
+    })
 }

@@ -1,5 +1,4 @@
 import type { Device } from '../block/device.js'
-import { SNAP_MAGIC } from '../block/snapshot/layout.js'
 import { isStore, readStore } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import { detectFs } from '../fs/detect.js'

@@ -1,4 +1,5 @@
-import { join, resolve } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import { isAbsolute, join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, openFolder } from '../host/folder.js'
@@ -14,6 +15,7 @@ import {
 import { checkNotInUse, checkUnchanged, identityOf } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
+import { checkNotRunning, thisOwner } from './refresh-owner.js'
 import {
   createState,
   isSameImage,
@@ -73,17 +75,20 @@ export async function* runRefresh(
     const found = await findBaseName(input)
     const folder = wrapFolder(found.folder)
     const state = await readState(folder, found.name)
+    if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, plan.target)
     const resumed = isCutLate(state) ? state : undefined
     const step = resumed?.step ?? (state === undefined ? null : 'writing')
     if (step !== (plan.resume?.step ?? null))
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
     if (resumed) {
-      await checkNotInUse(await findCutTarget(input, folder, found.name))
+      const same = await sameInput(input, resumed, folder)
+      await checkNotInUse(await findCutTarget(same, folder, found.name))
       // a run that was killed may have left its last step in the page cache only
       await recordStep(folder, found.name, resumed.step, resumed.fresh)
       await folder.sync()
-      const cut: Cut = { input, folder, name: found.name, state: resumed, wrapFolder, report, signal }
-      return resumed.step === 'rewriting' ? resumeRewriting(cut, plan) : finishCut(cut)
+      const cut: Cut = { input: same, folder, name: found.name, state: resumed, wrapFolder, report, signal }
+      const asBegun = { ...plan, options: { ...plan.options, ...resumed.begun?.options } }
+      return resumed.step === 'rewriting' ? resumeRewriting(cut, asBegun) : finishCut(cut)
     }
     const target = await findTarget(input)
     await checkUnchanged([
@@ -126,6 +131,29 @@ const outcome = (
   findings,
 })
 
+/** An overlay beside the base by its name, which stays when the stick is mounted elsewhere; another one by its path. */
+const overlayName = ({ folder, name, path }: HostFile, base: Folder): string =>
+  folder.path === base.path ? name : path
+
+/** The input of the run that is to be finished: with the overlay that it was begun with. @throws REFUSED  another one was named */
+const sameInput = async (input: TargetInput, { begun }: RefreshState, folder: Folder): Promise<TargetInput> => {
+  if (!begun) return input
+  if (begun.overlay === null) return { ...input, overlay: undefined, baseOnly: true }
+  const overlay = isAbsolute(begun.overlay) ? begun.overlay : join(folder.path, begun.overlay)
+  if (input.overlay !== undefined && resolve(input.overlay) !== overlay)
+    throw new LiveError('REFUSED', `this refresh was begun with the overlay ${overlay}: finish it with that one`, {
+      path: overlay,
+    })
+  return { ...input, overlay, baseOnly: false }
+}
+
+const stageKept = ({ folder, name }: NonNullable<RefreshState['stage']>): Finding => ({
+  code: 'STAGE_KEPT',
+  severity: 'note',
+  where: folder,
+  message: `the old base is kept as ${join(folder, name)}`,
+})
+
 const NEWER: Finding = {
   code: 'OVERLAY_KEPT',
   severity: 'warning',
@@ -156,8 +184,22 @@ const refresh = async (
     step: 'writing',
     fresh: null,
     old,
-    keepOld: options.keepOld === true && !stageFolder,
-    stage: stageFolder ? { folder: stageFolder.path, name: `liveos-stage-${old.head.slice(0, 16)}-${name}` } : null,
+    keepOld: options.keepOld === true,
+    // two sticks of one release hold the same base: the copy of one must never be taken for that of the other
+    stage: stageFolder
+      ? { folder: stageFolder.path, name: `liveos-stage-${randomBytes(8).toString('hex')}-${name}` }
+      : null,
+    begun: {
+      owner: await thisOwner(),
+      overlay: target.overlay ? overlayName(target.overlay, folder) : null,
+      options: {
+        comp: options.comp,
+        blockSize: options.blockSize,
+        level: options.level,
+        trim: options.trim,
+        verify: options.verify,
+      },
+    },
   }
   let staged = false
   let swapping = false
@@ -166,8 +208,13 @@ const refresh = async (
     if (state.stage && stageFolder) await removeFile(stageFolder, state.stage.name)
     await removeState(folder, name)
   }
+  // Outside of what is undone: a state file that is there already belongs to another run.
   try {
     await createState(folder, name, state)
+  } catch (error) {
+    throw tellState(error, 'nothing on the stick has changed')
+  }
+  try {
     let source = target
     if (state.stage && stageFolder) {
       await stageBase(folder, name, stageFolder, state.stage.name, report, signal)
@@ -201,7 +248,10 @@ const refresh = async (
       true,
       stageFolder,
     )
-    return outcome(path, facts.size, written, written.mark.size, cleared, findings)
+    return outcome(path, facts.size, written, written.mark.size, cleared, [
+      ...findings,
+      ...(state.stage && state.keepOld ? [stageKept(state.stage)] : []),
+    ])
   } catch (error) {
     // a state that can't be read back might be a later one, so nothing is undone then
     const now = await readState(folder, name).catch(() => null)
@@ -265,6 +315,7 @@ const finishCut = async ({ input, folder, name, state, wrapFolder, report }: Cut
   return outcome(target.base.path, state.old.size, undefined, state.fresh!.size, cleared, [
     ...(overlay && !cleared.overlayReset ? [NEWER] : []),
     ...(stage && !stageFolder ? [stageLeft(stage)] : []),
+    ...(stage && stageFolder && state.keepOld ? [stageKept(stage)] : []),
   ])
 }
 
@@ -345,5 +396,8 @@ const rewrite = async (cut: Cut, stage: HostFile, plan: RefreshPlan): Promise<Re
   await recordStep(folder, name, 'swapping', written.mark)
   const swapping: RefreshState = { ...state, step: 'swapping', fresh: written.mark }
   const cleared = await finish(folder, name, swapping, overlay, true, stage.folder)
-  return outcome(join(folder.path, name), state.old.size, written, written.mark.size, cleared, findings)
+  return outcome(join(folder.path, name), state.old.size, written, written.mark.size, cleared, [
+    ...findings,
+    ...(state.keepOld ? [stageKept(state.stage!)] : []),
+  ])
 }

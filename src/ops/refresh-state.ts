@@ -3,6 +3,8 @@ import type { Device } from '../block/device.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX } from '../liveos/target.js'
+import type { RefreshOptions } from './refresh.js'
+import type { RunOwner } from './refresh-owner.js'
 
 /*
  * The state file of a refresh, beside the base image. First sector: the step, JSON filled up with blanks, rewritten in place
@@ -33,6 +35,16 @@ export interface RefreshState {
   readonly keepOld: boolean
   /** folder and name of the staged copy */
   readonly stage: { readonly folder: string; readonly name: string } | null
+  /** what is merged, and how: a second run goes on with the same. Undefined in the state of an earlier liveos. */
+  readonly begun?: BegunWith | undefined
+}
+
+/** What a refresh was begun with. */
+export interface BegunWith {
+  readonly owner: RunOwner
+  /** name of the overlay beside the base, or its path elsewhere; null for none */
+  readonly overlay: string | null
+  readonly options: Pick<RefreshOptions, 'comp' | 'blockSize' | 'level' | 'trim' | 'verify'>
 }
 
 const SECTOR = 512
@@ -66,19 +78,25 @@ const sectorOf = ({ step, fresh }: Pick<RefreshState, 'step' | 'fresh'>): Uint8A
   return Buffer.from(`${text.padEnd(SECTOR - 1)}\n`)
 }
 
-/** Makes the state file. It and its name are on the medium when this returns. @throws NO_SPACE, IO */
+/** Makes the state file. It and its name are on the medium when this returns. @throws REFUSED  there is one already; NO_SPACE, IO  and there is none then */
 export const createState = async (folder: Folder, base: string, state: RefreshState): Promise<void> => {
   const file = await folder.create(base + STATE_SUFFIX)
   try {
-    const { old, keepOld, stage } = state
-    await file.write(SECTOR, Buffer.from(`${JSON.stringify({ old, keepOld, stage })}\n`))
-    await file.flush()
-    await file.write(0, sectorOf(state))
-    await file.flush()
-  } finally {
-    await file.close()
+    try {
+      const { old, keepOld, stage, begun } = state
+      await file.write(SECTOR, Buffer.from(`${JSON.stringify({ old, keepOld, stage, begun })}\n`))
+      await file.flush()
+      await file.write(0, sectorOf(state))
+      await file.flush()
+    } finally {
+      await file.close()
+    }
+    await folder.sync()
+  } catch (error) {
+    // this run made it, so this run may take it away
+    await removeState(folder, base).catch(() => undefined)
+    throw error
   }
-  await folder.sync()
 }
 
 /** Records the next step; on the medium when this returns. */
@@ -105,6 +123,20 @@ const isMark = (value: unknown): value is ImageMark =>
   'head' in value &&
   typeof value.head === 'string'
 
+const isBegun = (value: unknown): value is BegunWith =>
+  typeof value === 'object' &&
+  value !== null &&
+  'owner' in value &&
+  typeof value.owner === 'object' &&
+  value.owner !== null &&
+  'pid' in value.owner &&
+  typeof value.owner.pid === 'number' &&
+  'overlay' in value &&
+  (value.overlay === null || typeof value.overlay === 'string') &&
+  'options' in value &&
+  typeof value.options === 'object' &&
+  value.options !== null
+
 /**
  * Reads the state file of a base; undefined where there is none, 'unreadable' where a cut came before it was complete.
  *
@@ -120,7 +152,7 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
     await file.close()
   }
   let first: { version?: unknown; step?: unknown; fresh?: unknown }
-  let rest: { old?: unknown; keepOld?: unknown; stage?: unknown }
+  let rest: { old?: unknown; keepOld?: unknown; stage?: unknown; begun?: unknown }
   try {
     first = JSON.parse(text.slice(0, SECTOR))
     rest = JSON.parse(text.slice(SECTOR))
@@ -143,7 +175,8 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
     return 'unreadable'
   const staged = stage as { folder?: unknown; name?: unknown } | null
   if (staged !== null && (typeof staged?.folder !== 'string' || typeof staged.name !== 'string')) return 'unreadable'
-  return { step, fresh, old, keepOld: keepOld === true, stage: staged as RefreshState['stage'] }
+  const begun = isBegun(rest.begun) ? rest.begun : undefined
+  return { step, fresh, old, keepOld: keepOld === true, stage: staged as RefreshState['stage'], begun }
 }
 
 /** Takes the state file away: the refresh is over. */

@@ -92,7 +92,7 @@ export const clearUp = async (
   // a cut reset may have been followed by a boot: what was saved then belongs to changes that the new base holds
   else if (overlay) await removeFile(overlay.folder, overlay.name + RESET_SUFFIX)
   if (!state.keepOld) await removeFile(folder, base + OLD_SUFFIX)
-  if (state.stage && stage) await removeFile(stage, state.stage.name)
+  if (state.stage && stage && !state.keepOld) await removeFile(stage, state.stage.name)
   await removeState(folder, base)
   return { overlayReset: mayReset, readBack }
 }

@@ -40,7 +40,6 @@ export const stageBase = async (
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<void> => {
-  if (await to.facts(stagedName)) await to.unlink(stagedName)
   await copyFile(from, name, to, stagedName, 'stage', report, signal)
 }
 

@@ -346,7 +346,7 @@ const stepsOf = (
   ...(overlay ? [`reset the overlay ${overlay.name} (its first 64 KiB are saved until that is done)`] : []),
   ...(stage === undefined
     ? [keepOld ? `keep the old base as ${name}${OLD_SUFFIX}` : 'remove the old base']
-    : ['remove the staged copy']),
+    : [keepOld ? 'keep the old base in the stage' : 'remove the staged copy']),
 ]
 
 export type { RefreshOutcome } from './refresh-run.js'

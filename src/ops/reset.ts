@@ -1,8 +1,10 @@
+import { stat } from 'node:fs/promises'
 import { isZero } from '../block/device.js'
-import { openFile } from '../block/file.js'
+import { type FileDevice, openFile } from '../block/file.js'
 import { SECTOR } from '../block/snapshot/layout.js'
-import { readStore } from '../block/snapshot/store.js'
-import { LiveError } from '../error.js'
+import { isStore, readStore } from '../block/snapshot/store.js'
+import { LiveError, unsupported } from '../error.js'
+import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf } from './identity.js'
@@ -38,13 +40,39 @@ export const overlayOf = (target: WritableTarget): HostFile => {
   )
 }
 
-/** @throws NOT_FOUND, REFUSED  in use, READ_ONLY */
+const PAGE = 4096
+
+/**
+ * What is reset is emptied, so it must be an overlay: a regular file, none of the stick's images, and by its first page a
+ * store, all zero, or, beside what an earlier run saved, one whose first sector is cleared. An overlay that was found by its
+ * name may be damaged there as well.
+ *
+ * @throws REFUSED, UNSUPPORTED  it holds a filesystem
+ */
+const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: FileDevice): Promise<void> => {
+  const refuse = (why: string) =>
+    new LiveError('REFUSED', `${overlay.path} ${why}, so it is not emptied`, { path: overlay.path })
+  if (overlay.facts.kind !== 'file' || !(await stat(overlay.path)).isFile()) throw refuse('is no regular file')
+  for (const other of [target.base, target.home])
+    if (other && other.facts.device === overlay.facts.device && other.facts.inode === overlay.facts.inode)
+      throw refuse(`is ${other.name}, not an overlay`)
+  if (await isStore(file)) return
+  const type = await detectFs(file)
+  if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
+  const page = await file.read(0, Math.min(PAGE, file.size))
+  const isCleared = isZero(page.subarray(0, SECTOR)) && (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
+  if (!isZero(page) && !isCleared && target.overlayFoundBy === 'named')
+    throw refuse('does not look like an overlay: its first page is neither that of a snapshot store nor empty')
+}
+
+/** @throws NOT_FOUND, UNSUPPORTED, REFUSED  in use, or no overlay; READ_ONLY */
 export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
   await checkWritable(target)
   const file = await openFile(overlay.path)
   try {
+    await checkIsOverlay(target, overlay, file)
     const exceptionsLost = await readStore(file).then(
       store => store.exceptions.count,
       () => null,

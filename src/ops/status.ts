@@ -1,7 +1,7 @@
 import type { Device } from '../block/device.js'
 import { SECTOR } from '../block/snapshot/layout.js'
 import { statusLine } from '../block/snapshot/status.js'
-import { readStore, type Store } from '../block/snapshot/store.js'
+import { isStore, readStore, type Store } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
@@ -230,7 +230,7 @@ export const overlayStatus = async (
   }
   let store: Store
   try {
-    const type = await detectFs(file)
+    const type = (await isStore(file)) ? undefined : await detectFs(file)
     if (type) {
       findings.push({
         code: 'OVERLAY_UNSUPPORTED',

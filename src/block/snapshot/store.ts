@@ -12,6 +12,7 @@ import {
   parseArea,
   parseHeader,
   SECTOR,
+  SNAP_MAGIC,
 } from './layout.js'
 
 /** A persistent snapshot store (COW device, overlay) as its metadata describes it. */
@@ -241,3 +242,7 @@ export const readStore = async (
     ...(listError && { listError }),
   }
 }
+
+/** True where a device begins as a store does. Its first chunks may hold anything, such as the superblock of a filesystem. */
+export const isStore = async (cow: Device): Promise<boolean> =>
+  cow.size >= 4 && new DataView((await cow.read(0, 4)).buffer).getUint32(0, true) === SNAP_MAGIC
