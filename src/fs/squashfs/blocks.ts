@@ -33,10 +33,14 @@ export const parseSizeWord = (
 export interface BlockReader {
   /** a block expanded, exactly `at.length` bytes; from the cache where it is there. Not to be changed. */
   read(at: StoredAt, field: string): Promise<Uint8Array>
+  /** the same for a block whose expanded length nobody tells: at most `at.length` bytes */
+  readUpTo(at: StoredAt, field: string): Promise<Uint8Array>
   /** a block expanded, for the caller to keep: the cache lets go of it where nobody else has it, else it is copied */
   take(at: StoredAt, field: string): Promise<Uint8Array>
-  /** starts reading a block that will be asked for soon */
+  /** starts reading a block that `read` or `take` will be asked for soon */
   ahead(at: StoredAt, field: string): void
+  /** the same for `readUpTo` */
+  aheadUpTo(at: StoredAt, field: string): void
   /** how many blocks reading ahead pays for: those that decoders can work on at once */
   readonly depth: number
 }
@@ -44,6 +48,7 @@ export interface BlockReader {
 /** A block in the cache, and whether somebody was given its bytes. */
 interface Kept extends StoredAt {
   readonly bytes: Promise<Uint8Array>
+  readonly isExact: boolean
   given: boolean
 }
 
@@ -63,7 +68,7 @@ export const openBlocks = (
   const kept = new Map<number, Kept>()
   let keptBytes = 0
 
-  const fetch = async (at: StoredAt, field: string): Promise<Uint8Array> => {
+  const fetch = async (at: StoredAt, field: string, isExact: boolean): Promise<Uint8Array> => {
     const stored = await image.read(at.offset, at.size)
     const bad = (found: string, cause?: unknown) =>
       corrupt(
@@ -71,13 +76,14 @@ export const openBlocks = (
           device: image.name,
           offset: at.offset,
           field,
-          expected: `a block of ${at.length} bytes (${at.compressed ? compression : 'as it is'})`,
+          expected: `a block of ${isExact ? '' : 'at most '}${at.length} bytes (${at.compressed ? compression : 'as it is'})`,
           found,
         },
         cause,
       )
+    const isWrong = (length: number): boolean => (isExact ? length !== at.length : length > at.length)
     if (!at.compressed) {
-      if (stored.length !== at.length) throw bad(`${stored.length} bytes`)
+      if (isWrong(stored.length)) throw bad(`${stored.length} bytes`)
       return stored
     }
     let bytes: Uint8Array
@@ -87,23 +93,28 @@ export const openBlocks = (
       if (isLiveError(error)) throw error
       throw bad(`${at.size} bytes that can't be expanded`, error)
     }
-    if (bytes.length !== at.length) throw bad(`${bytes.length} bytes expanded`)
+    if (isWrong(bytes.length)) throw bad(`${bytes.length} bytes expanded`)
     return bytes
   }
 
-  const get = (at: StoredAt, field: string): Kept => {
+  const get = (at: StoredAt, field: string, isExact = true): Kept => {
     const known = kept.get(at.offset)
-    if (known && known.length === at.length && known.size === at.size && known.compressed === at.compressed) {
+    if (
+      known?.length === at.length &&
+      known.size === at.size &&
+      known.compressed === at.compressed &&
+      known.isExact === isExact
+    ) {
       kept.delete(at.offset)
       kept.set(at.offset, known)
       return known
     }
-    const bytes = fetch(at, field)
+    const bytes = fetch(at, field, isExact)
     if (known) {
       keptBytes -= known.length
       kept.delete(at.offset)
     }
-    const entry: Kept = { ...at, bytes, given: false }
+    const entry: Kept = { ...at, bytes, isExact, given: false }
     kept.set(at.offset, entry)
     keptBytes += at.length
     for (const [key, old] of kept) {
@@ -121,13 +132,16 @@ export const openBlocks = (
     return entry
   }
 
+  const give = (entry: Kept): Promise<Uint8Array> => {
+    entry.given = true
+    return entry.bytes
+  }
+  const start = (entry: Kept): void => void entry.bytes.catch(() => undefined)
+
   return {
     depth,
-    read: (at, field) => {
-      const entry = get(at, field)
-      entry.given = true
-      return entry.bytes
-    },
+    read: (at, field) => give(get(at, field)),
+    readUpTo: (at, field) => give(get(at, field, false)),
     take: async (at, field) => {
       const entry = get(at, field)
       const shared = entry.given
@@ -139,6 +153,7 @@ export const openBlocks = (
       const bytes = await entry.bytes
       return shared ? new Uint8Array(bytes) : bytes
     },
-    ahead: (at, field) => void get(at, field).bytes.catch(() => undefined),
+    ahead: (at, field) => start(get(at, field)),
+    aheadUpTo: (at, field) => start(get(at, field, false)),
   }
 }

@@ -28,17 +28,23 @@ export interface SquashFileParts {
   readonly sizes: Uint32Array
   readonly compressed: Uint8Array
   readonly startBlock: number
-  readonly tail: { readonly fragment: number; readonly offset: number; readonly at: StoredAt } | undefined
+  /** `read` gives the whole fragment expanded, which reaches to the file's end; not to be changed */
+  readonly tail:
+    | { readonly fragment: number; readonly offset: number; readonly read: () => Promise<Uint8Array> }
+    | undefined
   readonly blocks: BlockReader
   readStored(offset: number, size: number): Promise<Uint8Array>
 }
+
+const NO_OFFSETS = new Float64Array(0)
 
 /** Makes the Device of a file. Reading in sequence keeps `blocks.depth` blocks in flight. */
 export const squashFile = (parts: SquashFileParts): SquashFile => {
   const { name, size, blockSize, sizes, compressed, blocks, tail } = parts
   const blockCount = sizes.length
-  const offsets = new Float64Array(blockCount + 1)
-  offsets[0] = parts.startBlock
+  // Most files are a tail and nothing else.
+  const offsets = blockCount === 0 ? NO_OFFSETS : new Float64Array(blockCount + 1)
+  if (blockCount > 0) offsets[0] = parts.startBlock
   for (let n = 0; n < blockCount; n++) offsets[n + 1] = offsets[n]! + sizes[n]!
   const tailStart = blockCount * blockSize
   /** the block behind the last read, and how many blocks were read one behind the other up to there */
@@ -56,7 +62,7 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
     return at ? blocks.read(at, label(block)) : new Uint8Array(lengthOf(block))
   }
   const readTail = async (): Promise<Uint8Array> => {
-    const fragment = await blocks.read(tail!.at, `fragment ${tail!.fragment}`)
+    const fragment = await tail!.read()
     return fragment.subarray(tail!.offset, tail!.offset + size - tailStart)
   }
   /** Runs of holes and data between two blocks. */

@@ -29,6 +29,8 @@ export interface MetadataReader {
    * @throws CORRUPT  the table ends before, or a block can't be expanded
    */
   read(position: number, offset: number, length: number, end: number, field: string): Promise<MetadataRead>
+  /** The expanded block at `position` where a read left it in memory, not to be changed; undefined where it is to be read. */
+  kept(position: number): Uint8Array | undefined
 }
 
 /** Parts behind each other, `length` bytes together. */
@@ -45,14 +47,21 @@ export const joinParts = (parts: readonly Uint8Array[], length: number): Uint8Ar
 /** Opens the metadata of an image; keeps the last 128 blocks (1 MiB) expanded. */
 export const openMetadata = (image: Device, compression: CompressorName): MetadataReader => {
   const kept = new Map<number, MetadataBlock>()
+  /** the block used last, which is in its place in `kept` already */
+  let latest: { readonly position: number; readonly block: MetadataBlock } | undefined
 
-  const block = async (position: number, end: number, field: string): Promise<MetadataBlock> => {
+  const keptBlock = (position: number): MetadataBlock | undefined => {
+    if (latest?.position === position) return latest.block
     const known = kept.get(position)
-    if (known) {
-      kept.delete(position)
-      kept.set(position, known)
-      return known
-    }
+    if (!known) return undefined
+    kept.delete(position)
+    kept.set(position, known)
+    latest = { position, block: known }
+    return known
+  }
+  const block = async (position: number, end: number, field: string): Promise<MetadataBlock> => {
+    const known = keptBlock(position)
+    if (known) return known
     const bad = (expected: string, found: string | number, offset = position, cause?: unknown) =>
       corrupt({ device: image.name, offset, field: `${field} (metadata block)`, expected, found }, cause)
     if (position + 2 > end) throw bad(`inside the table, which ends at ${end}`, position)
@@ -77,6 +86,7 @@ export const openMetadata = (image: Device, compression: CompressorName): Metada
   }
 
   return {
+    kept: position => keptBlock(position)?.bytes,
     async read(position, offset, length, end, field) {
       // expanded bytes are at most 8 KiB for each 3 on the medium: a longer claim is refused before it is allocated
       if (length > Math.ceil((end - position) / 3) * METADATA_SIZE)

@@ -1,17 +1,20 @@
 import type { Device } from '../../block/device.js'
 import type { Compressor } from '../../bytes/codec.js'
 import { decodeBlock, loadCodec } from '../../bytes/codecs.js'
-import { corrupt, LiveError } from '../../error.js'
-import { type FileKind, type Stat, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
-import { decodeName, encodeName } from '../name.js'
+import { assert, corrupt, LiveError } from '../../error.js'
+import type { Stat, Xattr, XattrFileSystem } from '../filesystem.js'
+import { decodeName } from '../name.js'
 import { type BlockDecoder, type BlockReader, openBlocks, parseSizeWord, type StoredAt } from './blocks.js'
 import { LISTING_EXTRA, type Listed, parseListing } from './directory.js'
-import { type SquashFile, squashFile } from './file.js'
+import { type SquashFile, type SquashFileParts, squashFile } from './file.js'
 import { type DirectoryInode, type FileInode, type Inode, inodeSize, parseInode, parseRdev } from './inode.js'
 import { FLAG, parseSuperblock, SUPERBLOCK_SIZE, type Superblock } from './layout.js'
-import { type MetadataReader, openMetadata } from './metadata.js'
+import { type MetadataRead, type MetadataReader, openMetadata } from './metadata.js'
 import { defaultCompressor, optionsSize, parseOptions } from './options.js'
+import { type InodeReference, openPaths, referenceKey } from './paths.js'
 import { openXattrs, parseReference, readFragments, readIds, type XattrTable } from './tables.js'
+
+export { type InodeReference, referenceKey } from './paths.js'
 
 /** An open squashfs: a FileSystem, and what a writer needs to make one like it. */
 export interface Squashfs extends XattrFileSystem {
@@ -43,25 +46,23 @@ export interface SquashfsOptions {
   readonly decoder?: { readonly decode: BlockDecoder; readonly depth: number }
 }
 
-/** Where an inode is: block in the inode table, byte in the expanded block, and the kind that a listing says it has. */
-export interface InodeReference {
-  readonly startBlock: number
-  readonly offset: number
-  readonly kind?: FileKind
-}
-
-/** How many names of directories are kept for lookups. */
-const KNOWN_NAMES = 100_000
-
-/** A reference as one number; two names with the same one are hard links. */
-export const referenceKey = ({ startBlock, offset }: InodeReference): number => startBlock * 65536 + offset
-
 /** Where an inode was found, to read on behind it. */
 interface Placed {
   readonly key: number
   readonly position: number
   readonly offset: number
 }
+
+/** Under it an inode carries its `Placed`: a WeakMap of as many inodes costs more than they do. */
+const PLACE = Symbol('place')
+const placeOf = (inode: Inode & { readonly [PLACE]?: Placed }): Placed => {
+  const place = inode[PLACE]
+  assert(place, 'an inode that this reader gave')
+  return place
+}
+
+const NO_SIZES = new Uint32Array(0)
+const NONE_COMPRESSED = new Uint8Array(0)
 
 /**
  * Opens a squashfs 4.0 image with any of its six compressors.
@@ -80,14 +81,11 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   const ids = await readIds(image, metadata, superblock)
   const fragments = await readFragments(image, metadata, superblock)
   let xattrTable: Promise<XattrTable> | undefined
-  const places = new WeakMap<Inode, Placed>()
   const fragmentLengths = new Map<number, number>()
+  let latestFragment = -1
 
-  const inodeAt = async (entry: InodeReference): Promise<Inode> => {
-    const { startBlock, offset } = entry
-    const position = inode_table_start + startBlock
-    const end = directory_table_start
-    const type = (await metadata.read(position, offset, 2, end, 'inode')).bytes
+  const readHead = async (position: number, offset: number): Promise<MetadataRead> => {
+    const type = (await metadata.read(position, offset, 2, directory_table_start, 'inode')).bytes
     const size = inodeSize(type[0]! | (type[1]! << 8))
     if (size === undefined)
       throw corrupt({
@@ -97,20 +95,31 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: '1 to 14',
         found: type[0]! | (type[1]! << 8),
       })
-    const head = await metadata.read(position, offset, size, end, 'inode')
+    return metadata.read(position, offset, size, directory_table_start, 'inode')
+  }
+  /** The same where an inode's block is in memory and reaches past the inode, as most do: nothing is waited for or copied. */
+  const headInMemory = (position: number, offset: number): MetadataRead | undefined => {
+    const block = metadata.kept(position)
+    if (!block || offset + 2 > block.length) return undefined
+    const size = inodeSize(block[offset]! | (block[offset + 1]! << 8))
+    if (size === undefined || offset + size >= block.length) return undefined
+    return { bytes: block.subarray(offset, offset + size), position, offset: offset + size }
+  }
+
+  const inodeAt = async (entry: InodeReference): Promise<Inode> => {
+    const position = inode_table_start + entry.startBlock
+    const end = directory_table_start
+    const head = headInMemory(position, entry.offset) ?? (await readHead(position, entry.offset))
     let inode = parseInode(head.bytes, blockSize, image.name, position)
-    for (const [field, index] of [
-      ['uid', inode.uidIndex],
-      ['guid', inode.gidIndex],
-    ] as const)
-      if (index >= ids.length)
-        throw corrupt({
-          device: image.name,
-          offset: position,
-          field: `inode ${field}`,
-          expected: `below ${ids.length}`,
-          found: index,
-        })
+    const { uidIndex, gidIndex } = inode
+    if (uidIndex >= ids.length || gidIndex >= ids.length)
+      throw corrupt({
+        device: image.name,
+        offset: position,
+        field: `inode ${uidIndex >= ids.length ? 'uid' : 'guid'}`,
+        expected: `below ${ids.length}`,
+        found: uidIndex >= ids.length ? uidIndex : gidIndex,
+      })
     if (inode.kind === 'symlink' && inode.type > 7) {
       const behind = await metadata.read(head.position, head.offset, inode.size + 4, end, 'symlink')
       const xattr = new DataView(behind.bytes.buffer).getUint32(inode.size, true)
@@ -124,11 +133,11 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `${entry.kind}, as the listing says`,
         found: inode.kind,
       })
-    places.set(inode, { key: referenceKey(entry), position: head.position, offset: head.offset })
-    return inode
+    const placed: Placed = { key: referenceKey(entry), position: head.position, offset: head.offset }
+    return Object.assign(inode, { [PLACE]: placed })
   }
   const behind = async (inode: Inode, length: number, field: string): Promise<Uint8Array> => {
-    const place = places.get(inode)!
+    const place = placeOf(inode)
     return (await metadata.read(place.position, place.offset, length, directory_table_start, field)).bytes
   }
 
@@ -142,7 +151,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         : superblock.bytes_used
     const read = await metadata.read(position, directory.offset, length, end, 'directory')
     const listed = parseListing(read.bytes, image.name, position)
-    learnParents(listed, places.get(directory)!.key, position)
+    learnParents(listed, placeOf(directory).key, position)
     return listed
   }
   /** Directories by their reference, with the one that names them: each has one name, so that every walk ends. */
@@ -166,50 +175,15 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     }
   }
 
-  /** Directories read lately, oldest first, by their reference: whoever walks a tree by paths comes by each often. */
-  const known = new Map<number, { readonly inode: DirectoryInode; readonly names: ReadonlyMap<string, Listed> }>()
-  let knownNames = 0
-  const namesOf = async (inode: DirectoryInode): Promise<ReadonlyMap<string, Listed>> => {
-    const key = places.get(inode)!.key
-    const before = known.get(key)
-    const names = before?.names ?? byName(await listing(inode), inode)
-    if (known.delete(key)) knownNames -= names.size
-    known.set(key, { inode, names })
-    knownNames += names.size
-    for (const [old, { names: oldNames }] of known) {
-      if (knownNames <= KNOWN_NAMES || known.size === 1) break
-      known.delete(old)
-      knownNames -= oldNames.size
-    }
-    return names
-  }
-
-  const byName = (listed: readonly Listed[], { startBlock }: DirectoryInode): ReadonlyMap<string, Listed> => {
-    const names = new Map(listed.map(entry => [Buffer.from(entry.name).toString('latin1'), entry]))
-    if (names.size < listed.length)
-      throw corrupt({
-        device: image.name,
-        offset: directory_table_start + startBlock,
-        field: 'directory',
-        expected: `${listed.length} different names`,
-        found: names.size,
-      })
-    return names
-  }
-
-  const lookup = async (path: string): Promise<Inode> => {
-    let inode: Inode = known.get(referenceKey(root))?.inode ?? (await inodeAt(root))
-    if (inode.kind !== 'directory')
-      throw corrupt({ device: image.name, offset: 32, field: 'root_inode', expected: 'a directory', found: inode.kind })
-    for (const name of splitPath(path)) {
-      if (inode.kind !== 'directory') throw notFound(path)
-      const entry = (await namesOf(inode)).get(Buffer.from(encodeName(name)).toString('latin1'))
-      if (!entry) throw notFound(path)
-      inode = (entry.kind === 'directory' ? known.get(referenceKey(entry))?.inode : undefined) ?? (await inodeAt(entry))
-    }
-    return inode
-  }
-  const notFound = (path: string, what = 'file or directory') =>
+  const { names: namesOf, lookup } = openPaths({
+    name: image.name,
+    root,
+    inodeAt,
+    listing,
+    keyOf: directory => placeOf(directory).key,
+    positionOf: ({ startBlock }) => directory_table_start + startBlock,
+  })
+  const notFound = (path: string, what: string) =>
     new LiveError('NOT_FOUND', `${image.name}: no ${what} ${path}`, { device: image.name, path })
 
   const readFragment = async (index: number): Promise<Uint8Array> => {
@@ -222,50 +196,48 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `below ${fragments.length}`,
         found: index,
       })
-    // the table tells no expanded length: expanded once, it is known and the cache of blocks serves
+    const reading = blocks.readUpTo(at, `fragment ${index}`)
+    // Files in a row end in fragments in a row.
+    const next = fragments[index + 1]
+    if (blocks.depth > 0 && index === latestFragment + 1 && next) blocks.aheadUpTo(next, `fragment ${index + 1}`)
+    latestFragment = index
+    const bytes = await reading
+    // the table tells no expanded length, and what was checked against it once must hold for each read
     const length = fragmentLengths.get(index)
-    if (length !== undefined) return blocks.read({ ...at, length }, `fragment ${index}`)
-    if (!at.compressed) {
-      fragmentLengths.set(index, at.size)
-      return blocks.read({ ...at, length: at.size }, `fragment ${index}`)
-    }
-    const stored = await image.read(at.offset, at.size)
-    try {
-      const bytes = decodeBlock(compression, stored, blockSize)
-      fragmentLengths.set(index, bytes.length)
-      return bytes
-    } catch (error) {
-      throw corrupt(
-        {
-          device: image.name,
-          offset: at.offset,
-          field: `fragment ${index}`,
-          expected: `a block of at most ${blockSize} bytes (${compression})`,
-          found: `${at.size} bytes that can't be expanded`,
-        },
-        error,
-      )
-    }
+    if (length !== undefined && length !== bytes.length)
+      throw corrupt({
+        device: image.name,
+        offset: at.offset,
+        field: `fragment ${index}`,
+        expected: `${length} bytes as before`,
+        found: `${bytes.length} bytes expanded`,
+      })
+    fragmentLengths.set(index, bytes.length)
+    return bytes
   }
 
   const file = async (inode: FileInode, name: string): Promise<SquashFile> => {
-    const place = places.get(inode)!
-    const words = await behind(inode, inode.blockCount * 4, `block list of ${name}`)
-    const view = new DataView(words.buffer)
-    const sizes = new Uint32Array(inode.blockCount)
-    const compressed = new Uint8Array(inode.blockCount)
+    const place = placeOf(inode)
+    const { blockCount } = inode
+    let [sizes, compressed] = [NO_SIZES, NONE_COMPRESSED]
     let at = inode.startBlock
-    for (let n = 0; n < inode.blockCount; n++) {
-      const parsed = parseSizeWord(
-        view.getUint32(n * 4, true),
-        blockSize,
-        image.name,
-        place.position,
-        `size of block ${n} of ${name}`,
-      )
-      sizes[n] = parsed.size
-      compressed[n] = parsed.compressed ? 1 : 0
-      at += parsed.size
+    if (blockCount > 0) {
+      const words = await behind(inode, blockCount * 4, `block list of ${name}`)
+      const view = new DataView(words.buffer)
+      sizes = new Uint32Array(blockCount)
+      compressed = new Uint8Array(blockCount)
+      for (let n = 0; n < blockCount; n++) {
+        const parsed = parseSizeWord(
+          view.getUint32(n * 4, true),
+          blockSize,
+          image.name,
+          place.position,
+          `size of block ${n} of ${name}`,
+        )
+        sizes[n] = parsed.size
+        compressed[n] = parsed.compressed ? 1 : 0
+        at += parsed.size
+      }
     }
     if (at > inode_table_start || (at > inode.startBlock && inode.startBlock < SUPERBLOCK_SIZE))
       throw corrupt({
@@ -275,10 +247,10 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `bytes before the inode table at ${inode_table_start}`,
         found: `${inode.startBlock} to ${at}`,
       })
-    let tail: { fragment: number; offset: number; at: StoredAt } | undefined
+    let tail: SquashFileParts['tail']
     if (inode.fragment && inode.size > inode.blockCount * blockSize) {
       const { index, offset } = inode.fragment
-      const length = (await readFragment(index)).length
+      const length = fragmentLengths.get(index) ?? (await readFragment(index)).length
       if (offset + (inode.size % blockSize) > length)
         throw corrupt({
           device: image.name,
@@ -287,7 +259,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
           expected: `at most ${length - (inode.size % blockSize)}`,
           found: offset,
         })
-      tail = { fragment: index, offset, at: { ...fragments[index]!, length } }
+      tail = { fragment: index, offset, read: () => readFragment(index) }
     }
     return squashFile({
       name,
@@ -331,11 +303,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     async list(path) {
       const inode = await lookup(path)
       if (inode.kind !== 'directory') throw notFound(path, 'directory')
-      return [...(await namesOf(inode)).values()].map(({ name, kind, inode: number }) => ({
-        name: decodeName(name),
-        kind,
-        inode: number,
-      }))
+      return Array.from(await namesOf(inode), ([name, { kind, inode: number }]) => ({ name, kind, inode: number }))
     },
     async readLink(path) {
       const inode = await lookup(path)
