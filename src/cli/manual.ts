@@ -32,7 +32,7 @@ export const manual = (program: CommandUnknownOpts): string => {
     '[\\fITARGET\\fR] [\\fIOPTIONS\\fR]',
     '.SH DESCRIPTION',
     escape_(
-      'Shows, merges and refreshes LiveOS sticks: a root filesystem inside a squashfs, with a device-mapper snapshot overlay for changes. Works on plain files, without root, loop devices or device-mapper. TARGET is the directory where the stick is mounted; --base FILE and --overlay FILE name a bare pair in its place.',
+      'Shows, merges and refreshes LiveOS sticks: a root filesystem inside a squashfs, with a device-mapper snapshot overlay for changes. Works on plain files, without root, loop devices or device-mapper. TARGET is the directory where the stick is mounted, or, for verbs that only read, also a disk, partition, image, ISO or web address of one; --base FILE and --overlay FILE name a bare pair in its place.',
     ),
     '.SH VERBS',
   ]

@@ -5,7 +5,7 @@ import { parseNumber } from './words.js'
 export const TARGET =
   'mounted stick, disk, partition, image, ISO or http(s) address of one; inside a running live system it may be left out'
 /** The verbs that change a stick. */
-export const MOUNTED = 'directory where the stick is mounted; inside a running live system it may be left out'
+export const MOUNTED = 'directory where the stick is mounted'
 
 /** An option's value by a function that throws a sentence. */
 export const argument =
