@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { isAbsolute, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, openFolder } from '../host/folder.js'
@@ -15,6 +15,7 @@ import {
 import { checkNotInUse, checkUnchanged, identityOf } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
+import { overlayName, sameInput } from './refresh-begun.js'
 import { checkNotRunning, thisOwner } from './refresh-owner.js'
 import {
   createState,
@@ -130,22 +131,6 @@ const outcome = (
   restored: false,
   findings,
 })
-
-/** An overlay beside the base by its name, which stays when the stick is mounted elsewhere; another one by its path. */
-const overlayName = ({ folder, name, path }: HostFile, base: Folder): string =>
-  folder.path === base.path ? name : path
-
-/** The input of the run that is to be finished: with the overlay that it was begun with. @throws REFUSED  another one was named */
-const sameInput = async (input: TargetInput, { begun }: RefreshState, folder: Folder): Promise<TargetInput> => {
-  if (!begun) return input
-  if (begun.overlay === null) return { ...input, overlay: undefined, baseOnly: true }
-  const overlay = isAbsolute(begun.overlay) ? begun.overlay : join(folder.path, begun.overlay)
-  if (input.overlay !== undefined && resolve(input.overlay) !== overlay)
-    throw new LiveError('REFUSED', `this refresh was begun with the overlay ${overlay}: finish it with that one`, {
-      path: overlay,
-    })
-  return { ...input, overlay, baseOnly: false }
-}
 
 const stageKept = ({ folder, name }: NonNullable<RefreshState['stage']>): Finding => ({
   code: 'STAGE_KEPT',
