@@ -130,6 +130,26 @@ ${table(
 Whole processes, their start included. Decoding alone is what a pool of workers needs for the very blocks that the same look expands.
 `
 
+const copyPart = part => `## Copying trees out
+
+${where(part)} ${part.result[0].files} files, ${mib(part.result[0].bytes)} MiB; medians of the runs, the quickest shown.
+
+${table(
+  ['', 'theirs, wall s', 'ours, wall s', 'theirs, CPU s', 'ours, CPU s', 'peak MiB', 'throughput', 'wanted', ''],
+  part.result.map(({ from, tool, theirs, ours, throughput }) => [
+    `cp -r out of ${from}, beside ${tool}`,
+    wallOf(theirs),
+    wallOf(ours),
+    seconds(theirs.cpu),
+    seconds(ours.cpu),
+    mib(ours.memory),
+    throughput.toFixed(2),
+    '≥ 0.7, < 300 MiB',
+    verdict(throughput >= 0.7 && ours.memory < 300 * MIB ? 1 : 0, 1, atLeast),
+  ]),
+)}
+`
+
 const readPart = part => `## Reading the merged root from front to back
 
 ${where(part)}
@@ -163,7 +183,14 @@ ${part.machine.date}: a new process each time, median of 10: **${ms(median)}** (
 `
 }
 
-const SECTIONS = { refresh: refreshPart, transcode: transcodePart, read: readPart, look: lookPart, status: statusPart }
+const SECTIONS = {
+  refresh: refreshPart,
+  transcode: transcodePart,
+  read: readPart,
+  look: lookPart,
+  copy: copyPart,
+  status: statusPart,
+}
 
 /** The tables of all parts that were measured, in Markdown. */
 export const printed = results =>

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchCopy } from './bench-copy.mjs'
 import { benchImages, FORMS, PATH, READ_FORMS, squashCommand } from './bench-images.mjs'
 import { benchLook } from './bench-look.mjs'
 import { measure, observe } from './bench-measure.mjs'
@@ -11,7 +12,7 @@ import { printed, writeReport } from './bench-report.mjs'
 import { build, missingJudges, orExplain, ROOT } from './ready.mjs'
 import { unpackSample } from './sample.mjs'
 
-const PARTS = ['refresh', 'transcode', 'read', 'look', 'status']
+const PARTS = ['refresh', 'transcode', 'read', 'look', 'copy', 'status']
 const PERCENTS = [1, 5, 25]
 const USAGE = `usage: npm run bench -- [--quick] [--only PART[,PART]] [--dir DIR] [--node22 FILE]
   --quick    a root filesystem of 256 MiB in the place of 2 GiB; docs/PERFORMANCE.md stays as it is
@@ -191,6 +192,8 @@ const look = async () =>
     squashed: await images.image('xz'),
   })
 
+const copy = () => benchCopy({ dir: join(dir, 'copy'), say, measure, liveos, size: size / 2 })
+
 const benchRead = async () => {
   const rows = []
   const reader = join(import.meta.dirname, 'bench-read.mjs')
@@ -258,7 +261,7 @@ const machine = () => ({
   date: new Date().toISOString().slice(0, 10),
 })
 
-const WORK = { refresh: benchRefresh, transcode: benchTranscode, read: benchRead, look, status: benchStatus }
+const WORK = { refresh: benchRefresh, transcode: benchTranscode, read: benchRead, look, copy, status: benchStatus }
 const kept = join(dir, 'results.json')
 // A part that is not run again keeps its numbers, with the machine and date they were measured on.
 const results = existsSync(kept) ? JSON.parse(readFileSync(kept, 'utf8')) : {}
