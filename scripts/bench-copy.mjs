@@ -99,7 +99,7 @@ const thenSync = (out, command) => ['sh', '-c', '"$@" && exec sync -f "$0"', out
  * Copies trees of many small files out of a squashfs and out of an ext4, by liveos and by the tool of that format, in turns.
  * CPU and memory are those of each whole process tree.
  *
- * @param dir  where images are made and kept, and copies made: 4 GiB at full size
+ * @param dir  where images are made and kept, and copies made: 16 GiB at full size
  * @param measure  as in bench-measure.mjs
  * @param liveos  gives the command of liveos with arguments
  * @param size  bytes of all files, 1 GiB if left out
@@ -109,11 +109,16 @@ const thenSync = (out, command) => ['sh', '-c', '"$@" && exec sync -f "$0"', out
 export const benchCopy = async ({ dir, say, measure, liveos, size = GIB }) => {
   const { files, bytes } = makeImages(dir, size, say)
   const work = join(dir, 'copy.work')
-  const out = join(work, 'out')
   const rows = []
-  const timed = async (what, command, isOutMade) => {
-    rmSync(work, { recursive: true, force: true })
-    mkdirSync(isOutMade ? out : work, { recursive: true })
+  // No copy is removed before all are made: ext4 passes over the inodes deleted in the last half minute one by one whenever
+  // a file is made, so that whoever comes after a removal takes three times as long.
+  let copies = 0
+  const fresh = isMade => {
+    const out = join(work, String(copies++))
+    mkdirSync(isMade ? out : work, { recursive: true })
+    return out
+  }
+  const timed = async (what, command) => {
     // what the last run left to be written is not this one's
     spawnSync('sync')
     const { words: _, ...result } = await measure(command, { env })
@@ -121,17 +126,19 @@ export const benchCopy = async ({ dir, say, measure, liveos, size = GIB }) => {
     return result
   }
   const median = (runs, key) => runs.map(result => result[key]).sort((a, b) => a - b)[runs.length >> 1]
+  rmSync(work, { recursive: true, force: true })
   try {
     for (const [from, { name, tool }] of Object.entries(IMAGES)) {
       const image = join(dir, name)
-      const command =
+      const command = out =>
         from === 'squashfs'
           ? ['unsquashfs', '-q', '-n', '-no-xattrs', '-d', out, image]
           : ['debugfs', '-R', `rdump / ${out}`, image]
       const [theirs, ours] = [[], []]
       for (let n = 0; n < RUNS; n++) {
-        theirs.push(await timed(tool, thenSync(out, command), from === 'ext4'))
-        ours.push(await timed(`liveos cp -r, ${from}`, liveos('cp', '-r', '--base', image, ':/', out), false))
+        const out = fresh(from === 'ext4')
+        theirs.push(await timed(tool, thenSync(out, command(out))))
+        ours.push(await timed(`liveos cp -r, ${from}`, liveos('cp', '-r', '--base', image, ':/', fresh(false))))
       }
       const fastest = runs => runs.toSorted((a, b) => a.wall - b.wall)[0]
       rows.push({

@@ -25,7 +25,7 @@ node=$1 program=$2
 stat -f -c %T stick
 "$node" "$program" status stick --json >"$OUT/before.json" || test $? = 1
 "$node" "$program" refresh stick --dry-run --json >"$OUT/plan.json"
-"$node" "$program" refresh stick --yes --json >"$OUT/outcome.json" 2>/dev/null
+"$node" "$program" refresh stick --no-trim --yes --json >"$OUT/outcome.json" 2>/dev/null
 "$node" "$program" verify stick --json >"$OUT/verify.json" 2>/dev/null
 "$node" "$program" status stick --dmsetup
 ls stick/LiveOS

@@ -163,19 +163,23 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
     const inside = [before, after].map((inode, n) =>
       inode.flags & INODE_FLAG.inlineData ? inlineBytes((n === 0 ? base : root).volume, inode) : undefined,
     )
-    const bytesOf = async (side: Side, inode: Ext4Inode): Promise<Uint8Array> => {
-      const bytes = new Uint8Array(inode.size)
-      for (const { offset, length, start } of await runsIn(side, inode))
-        bytes.set(await side.volume.device.read(start, length), offset)
-      return bytes
+    const common = Math.min(before.size, after.size)
+    /** A file's bytes up to `common`, and how much data comes behind. */
+    const seen = async (side: Side, inode: Ext4Inode, inline?: Uint8Array): Promise<[Uint8Array, number]> => {
+      if (inline) return [inline.subarray(0, common), inode.size - common]
+      const runs = await runsIn(side, inode)
+      const bytes = new Uint8Array(common)
+      for (const { offset, length, start } of runs) {
+        const part = Math.min(length, common - offset)
+        if (part > 0) bytes.set(await side.volume.device.read(start, part), offset)
+      }
+      return [bytes, dataFrom(runs, common)]
     }
-    file.changed = before.size !== after.size
-    if (!file.changed) {
-      const was = inside[0] ?? (await bytesOf(base, before))
-      const is = inside[1] ?? (await bytesOf(root, after))
-      file.changed = Buffer.compare(was, is) !== 0
-    }
-    if (file.changed) file.changedBytes = file.whole ?? (await dataBytes(root, after))
+    const [was, wasBehind] = await seen(base, before, inside[0])
+    const [is, isBehind] = await seen(root, after, inside[1])
+    const differing = differingBytes(was, is, 0, blockSize)
+    file.changed = before.size !== after.size || differing > 0
+    if (file.changed) file.changedBytes = file.whole ?? differing + wasBehind + isBehind
   }
 
   /** True where a difference would tell nothing new. */
