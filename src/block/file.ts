@@ -190,6 +190,36 @@ export const openWritableFile = async (
   return device
 }
 
+/** @param length  bytes it has now */
+const growing = (handle: FileHandle, path: string, length: number): GrowingFile => {
+  let size = length
+  const file: GrowingFile = {
+    name: path,
+    path,
+    get size() {
+      return size
+    },
+    async read(offset, length) {
+      checkRange(file, offset, length)
+      return readFully(handle, path, offset, length)
+    },
+    async write(offset, bytes) {
+      checkRange({ name: path, size: Number.MAX_SAFE_INTEGER }, offset, bytes.length)
+      await writeFully(handle, path, offset, bytes)
+      if (bytes.length > 0) size = Math.max(size, offset + bytes.length)
+    },
+    async truncate(length) {
+      checkRange({ name: path, size: Number.MAX_SAFE_INTEGER }, 0, length)
+      await during(`setting the size of ${path} to ${length}`, () => handle.truncate(length))
+      size = length
+    },
+    // fsync and not fdatasync: the size must be on the medium too.
+    flush: () => during(`flushing ${path}`, () => handle.sync()),
+    close: () => during(`closing ${path}`, () => handle.close()),
+  }
+  return file
+}
+
 /**
  * Makes a file to be written, empty at first. A file of that name loses its content, unless `exclusive`.
  *
@@ -217,30 +247,18 @@ export const createFile = async (
     await handle.close()
     throw new LiveError('USAGE', `${path} is no regular file`, { path })
   }
-  let size = 0
-  const file: GrowingFile = {
-    name: path,
-    path,
-    get size() {
-      return size
-    },
-    async read(offset, length) {
-      checkRange(file, offset, length)
-      return readFully(handle, path, offset, length)
-    },
-    async write(offset, bytes) {
-      checkRange({ name: path, size: Number.MAX_SAFE_INTEGER }, offset, bytes.length)
-      await writeFully(handle, path, offset, bytes)
-      if (bytes.length > 0) size = Math.max(size, offset + bytes.length)
-    },
-    async truncate(length) {
-      checkRange({ name: path, size: Number.MAX_SAFE_INTEGER }, 0, length)
-      await during(`setting the size of ${path} to ${length}`, () => handle.truncate(length))
-      size = length
-    },
-    // fsync and not fdatasync: the size must be on the medium too.
-    flush: () => during(`flushing ${path}`, () => handle.sync()),
-    close: () => during(`closing ${path}`, () => handle.close()),
-  }
-  return file
+  return growing(handle, path, 0)
+}
+
+/**
+ * Opens a regular file for reading and writing that may also grow or shrink. Its content stays.
+ *
+ * @throws NOT_FOUND, USAGE  there is none, or it is no regular file
+ * @throws READ_ONLY  permission denied
+ */
+export const openGrowingFile = async (path: string): Promise<GrowingFile> => {
+  const { handle, stats, size } = await openMedium(path, 'r+')
+  if (stats.isFile()) return growing(handle, path, size)
+  await handle.close()
+  throw new LiveError('USAGE', `${path} is no regular file`, { path })
 }

@@ -3,7 +3,7 @@ import { access, link, lstat, open, readdir, rename, stat, statfs, unlink } from
 import { join } from 'node:path'
 import type { Device, WritableDevice } from '../block/device.js'
 import { openReadBack, type ReadBackDevice } from '../block/direct.js'
-import { createFile, type FileDevice, type GrowingFile, openFile, openWritableFile } from '../block/file.js'
+import { createFile, type FileDevice, type GrowingFile, openFile, openGrowingFile, openWritableFile } from '../block/file.js'
 import { systemError } from '../error.js'
 import { findTool, runTool } from './process.js'
 
@@ -70,6 +70,8 @@ export interface Folder extends ReadFolder {
   readonly traits: FolderTraits
   open(name: string): Promise<FileDevice>
   openWritable(name: string): Promise<WritableDevice>
+  /** a file that is there already, to be written, lengthened or shortened */
+  openGrowing(name: string): Promise<GrowingFile>
   /** @throws REFUSED  the name is taken */
   create(name: string): Promise<GrowingFile>
   openReadBack(name: string): Promise<ReadBackDevice>
@@ -139,6 +141,7 @@ export const openFolder = async (path: string): Promise<Folder> => {
     facts: name => factsOf(at(name)),
     open: name => openFile(at(name)),
     openWritable: name => openWritableFile(at(name)),
+    openGrowing: name => openGrowingFile(at(name)),
     create: name => createFile(at(name), { exclusive: true }),
     openReadBack: name => openReadBack(at(name)),
     rename: (from, to) => during(`renaming ${at(from)} to ${to}`, () => rename(at(from), at(to))),

@@ -9,6 +9,11 @@ export const NEW_SUFFIX = '.new'
 export const OLD_SUFFIX = '.old'
 /** File beside an overlay while it is being reset: the bytes that are cleared. */
 export const RESET_SUFFIX = '.reset'
+/** File beside an overlay that was changed in place: the bytes from before, by which `undo` takes the change back. */
+export const UNDO_SUFFIX = '.undo'
+
+/** Ends of names of files that are no overlay, whatever they begin with. */
+const BESIDE = [STATE_SUFFIX, NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, UNDO_SUFFIX]
 
 /** The directories of a stick, on this computer or in an image. */
 export interface Tree<F extends ReadFolder = ReadFolder> {
@@ -151,7 +156,7 @@ export const overlaysIn = async (
   for (const name of [...(await folder.list())].sort()) {
     if (!name.startsWith('overlay-')) continue
     const kind = (await folder.facts(name))?.kind
-    if (kind === 'directory' || (kind === 'file' && !name.endsWith(RESET_SUFFIX))) found.push({ name, kind })
+    if (kind === 'directory' || (kind === 'file' && !BESIDE.some(end => name.endsWith(end)))) found.push({ name, kind })
   }
   return found
 }

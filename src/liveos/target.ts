@@ -11,7 +11,7 @@ import {
   type Tree,
 } from './live-directory.js'
 
-export { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX } from './live-directory.js'
+export { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
 
 /** A file of a target, in its folder: one of this computer is replaced there, one of an image only read. */
 export interface TargetFile<F extends ReadFolder = ReadFolder> {

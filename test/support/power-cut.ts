@@ -67,23 +67,25 @@ export const recordingFolder = (
     },
     close: () => file.close(),
   })
+  const growing = (name: string, file: GrowingFile): GrowingFile =>
+    Object.defineProperties({} as GrowingFile, {
+      ...Object.getOwnPropertyDescriptors(writable(name, file)),
+      path: { value: file.path },
+      truncate: {
+        value: async (size: number) => {
+          note({ kind: 'truncate', folder: index, name, size })
+          await file.truncate(size)
+        },
+      },
+    })
   return {
     ...real,
     traits: kind === 'fat' ? FAT : real.traits,
     async create(name) {
       note({ kind: 'create', folder: index, name })
-      const file: GrowingFile = await real.create(name)
-      return Object.defineProperties({} as GrowingFile, {
-        ...Object.getOwnPropertyDescriptors(writable(name, file)),
-        path: { value: file.path },
-        truncate: {
-          value: async (size: number) => {
-            note({ kind: 'truncate', folder: index, name, size })
-            await file.truncate(size)
-          },
-        },
-      })
+      return growing(name, await real.create(name))
     },
+    openGrowing: async name => growing(name, await real.openGrowing(name)),
     openWritable: async name =>
       Object.defineProperties(
         {} as WritableDevice,
