@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { fileVerbs } from './program-files.js'
+import { overlayVerbs } from './program-overlay.js'
 import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
@@ -134,6 +135,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   program.addCommand(resetVerb(done))
   program.addCommand(verifyVerb(done))
   for (const command of fileVerbs(done)) program.addCommand(command)
+  for (const command of overlayVerbs(done)) program.addCommand(command)
   program
     .command('completion')
     .summary('print a completion script for bash, zsh or fish')

@@ -1,0 +1,172 @@
+import { openFile } from '../block/file.js'
+import { isStore, readStore, type Store } from '../block/snapshot/store.js'
+import { LiveError, unsupported } from '../error.js'
+import type { Finding } from '../finding.js'
+import { detectFs } from '../fs/detect.js'
+import type { OpenedFile } from '../host/folder.js'
+import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
+import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
+import { checkNothingBeside, findOverlay } from './grow-target.js'
+import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import { overlayOf } from './reset.js'
+
+export interface GrowOptions {
+  /** left out: the size stays */
+  readonly size?: SizeChange | undefined
+  /** write the holes that the file has */
+  readonly fill?: boolean | undefined
+}
+
+/** What will become of an overlay's size. Sizes are bytes. */
+export interface GrowPlan {
+  readonly verb: 'grow'
+  readonly target: string
+  readonly overlay: FileIdentity
+  readonly options: GrowOptions
+  readonly change: 'grow' | 'shrink' | 'none'
+  readonly oldBytes: number
+  readonly newBytes: number
+  readonly chunkSize: number
+  /** chunks of the origin that it holds */
+  readonly exceptions: number
+  /** from its begin to the end of what it holds */
+  readonly usedBytes: number
+  /** the least that it can have as it is */
+  readonly leastBytes: number
+  /** holes that are filled */
+  readonly fillBytes: number
+  readonly space: { readonly neededBytes: number; readonly freeBytes: number; readonly fileLimit: number | null }
+  readonly estimatedSeconds: number
+  readonly steps: readonly string[]
+  readonly findings: readonly Finding[]
+}
+
+/** Room for the blocks by which a filesystem finds those of the file, and for its directory. */
+const MARGIN = 1 << 20
+/** bytes a second of a slow stick */
+const SPEED = 10e6
+
+/**
+ * Plans another size for an overlay, or that its holes are filled.
+ *
+ * @throws NOT_FOUND, USAGE, UNSUPPORTED, NO_SPACE, READ_ONLY, CORRUPT  the list of chunks can't be read
+ * @throws REFUSED  in use, invalid or cut off, on a partition, another verb was cut short, or smaller than what it holds
+ */
+export const planGrow = async (input: TargetInput, options: GrowOptions): Promise<GrowPlan> => {
+  if (options.size === undefined && !options.fill)
+    throw new LiveError('USAGE', 'say how large the overlay is to be, such as --size 512M or --size +256M')
+  const target = await findOverlay(input)
+  if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
+  const overlay = overlayOf(target)
+  await checkNothingBeside(target)
+  await checkNotInUse(target)
+  await checkWritable(target)
+  const file = await openFile(overlay.path)
+  try {
+    return await planSize(target, overlay, file, await readOverlay(overlay, file, target.name), options)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
+export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: string): Promise<Store> => {
+  const type = (await isStore(file)) ? undefined : await detectFs(file)
+  if (type) throw unsupported(`overlay that is a ${type} filesystem`, path)
+  const store = await readStore(file)
+  if (store.state === 'invalid' || store.truncated)
+    throw new LiveError(
+      'REFUSED',
+      `${path} ${store.truncated ? 'was cut off in the middle of its list' : 'was marked invalid by the kernel'}: run 'liveos recover ${target}', which repairs it and makes room too`,
+      { path },
+    )
+  return store
+}
+
+const planSize = async (
+  target: WritableTarget,
+  overlay: HostFile,
+  file: OpenedFile,
+  store: Store,
+  options: GrowOptions,
+): Promise<GrowPlan> => {
+  const { folder, name, path } = overlay
+  const { traits } = folder
+  const oldBytes = file.size
+  const { chunkSize } = store
+  if (overlay.facts.kind !== 'file')
+    throw new LiveError(
+      'REFUSED',
+      `${path} is a whole partition or disk, and the overlay has its size: change it with a partition editor such as parted or gparted, and the kernel uses the new size by itself at the next start (the overlay holds ${leastSize(store)} bytes at least)`,
+      { path, leastBytes: leastSize(store) },
+    )
+  const leastBytes = leastSize(store)
+  const { size: newBytes, why } =
+    options.size === undefined
+      ? { size: oldBytes, why: undefined }
+      : chooseSize(options.size, {
+          current: oldBytes,
+          chunkSize,
+          most: mostSize(traits.maxFileSize),
+          // an overlay that is full already is not made to be less full
+          least: Math.min(leastBytes, oldBytes),
+        })
+  const change = newBytes > oldBytes ? 'grow' : newBytes < oldBytes ? 'shrink' : 'none'
+  const holes = file.hasHoles ? oldBytes - file.allocated : 0
+  const fillBytes = options.fill && change !== 'shrink' ? holes : 0
+  const neededBytes = Math.max(0, newBytes - oldBytes) + fillBytes
+  const freeBytes = await folder.freeBytes()
+  if (neededBytes > 0 && neededBytes + MARGIN > freeBytes)
+    throw new LiveError(
+      'NO_SPACE',
+      `${folder.path} has ${freeBytes} bytes free, and ${neededBytes} are needed: free space there, or run 'liveos compact ${target.name} --dry-run' to see what the overlay itself can give back`,
+      { neededBytes, freeBytes },
+    )
+  const findings: Finding[] = []
+  const add = (code: string, severity: Finding['severity'], message: string, remedy?: string): void => {
+    findings.push({ code, severity, where: path, message, ...(remedy === undefined ? {} : { remedy }) })
+  }
+  if (why !== undefined) add('SIZE_ROUNDED', 'note', `the overlay gets ${newBytes} bytes: ${why}`)
+  if (holes > 0 && !options.fill)
+    add(
+      'OVERLAY_OVERCOMMITTED',
+      'note',
+      `the overlay has holes of ${holes} bytes: when the stick fills up the kernel invalidates it long before its own size is used`,
+      `run 'liveos grow ${target.name} --fill' to take that room now`,
+    )
+  const usedBytes = store.nextFreeChunk * chunkSize
+  if (change === 'shrink' && usedBytes > newBytes * 0.95)
+    add('OVERLAY_CRITICAL', 'warning', `at that size the overlay is ${percent(usedBytes, newBytes)} % full`)
+  return {
+    verb: 'grow',
+    target: target.name,
+    overlay: identityOf(overlay),
+    options,
+    change,
+    oldBytes,
+    newBytes,
+    chunkSize,
+    exceptions: store.exceptions.count,
+    usedBytes,
+    leastBytes,
+    fillBytes,
+    space: {
+      neededBytes,
+      freeBytes,
+      fileLimit: traits.maxFileSize < Number.MAX_SAFE_INTEGER ? mostSize(traits.maxFileSize) : null,
+    },
+    estimatedSeconds: Math.ceil((neededBytes + (fillBytes > 0 ? oldBytes : 0)) / SPEED),
+    steps: [
+      ...(fillBytes > 0 ? [`write zeros into the holes of ${name}, and flush`] : []),
+      ...(change === 'grow' ? [`append ${newBytes - oldBytes} zero bytes to ${name}, and flush`] : []),
+      ...(change === 'shrink' ? [`flush ${name}, cut its last ${oldBytes - newBytes} bytes off, and flush`] : []),
+      'read its list of chunks again and compare',
+    ],
+    findings,
+  }
+}
+
+const percent = (part: number, whole: number): number => Math.round((part / whole) * 1000) / 10
+
+export type { GrowOutcome } from './grow-run.js'
+export { runGrow } from './grow-run.js'
