@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CommanderError } from '@commander-js/extra-typings'
+import { LiveError } from '../error.js'
 import { buildProgram } from './program.js'
-import { fail } from './run.js'
+import { fail, printError } from './run.js'
 import { EXIT } from './words.js'
 
 const version = (): string => {
@@ -30,7 +31,11 @@ export const main = async (argv: readonly string[]): Promise<number> => {
     return code
   } catch (error) {
     // help and version end this way too, with 0; what commander has said of a wrong command line stands on stderr
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.USAGE
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0
+      if (json) printError(new LiveError('USAGE', error.message.replace(/^error: /, '')))
+      return EXIT.USAGE
+    }
     return fail(error, json)
   }
 }

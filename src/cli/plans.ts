@@ -51,7 +51,7 @@ const checkedWords = (checked: Checked | null): string => {
       ? 'read from the medium'
       : 'read through the page cache, as this filesystem has no direct reads'
   if ('bytes' in checked) return `all ${size(checked.bytes)} compared with the merged view (${from})`
-  return `${checked.verbatim.blocks} blocks equal the old image byte for byte, ${checked.encoded.blocks} new blocks expand to the merged view, ${checked.holes.blocks} holes, tables of ${checked.inodes} inodes parsed again (${from})`
+  return `${checked.verbatim.blocks} blocks equal the old image byte for byte (not expanded), ${checked.encoded.blocks} new blocks expand to the merged view, ${checked.holes.blocks} holes, tables of ${checked.inodes} inodes parsed again (${from})`
 }
 
 /** A refresh when it is over. */
@@ -69,7 +69,7 @@ export const refreshOutcomeWords = (done: RefreshOutcome, p: Paint): string[] =>
       : undefined,
     done.restored
       ? undefined
-      : ['verified', done.blocks || done.verified ? checkedWords(done.verified) : 'by the run that was cut short'],
+      : ['verified', done.verifiedBefore ? 'by the run that was cut short' : checkedWords(done.verified)],
     done.restored ? undefined : ['overlay', done.overlayReset ? 'empty again' : 'not touched'],
   ]),
   ...findingLines(done.findings, p),
@@ -116,6 +116,7 @@ export const resetPlanWords = (plan: ResetPlan, p: Paint): string[] => [
   ]),
   'Steps, each on the medium before the next:',
   ...steps(plan.steps),
+  ...findingLines(plan.findings, p),
 ]
 
 /** A reset when it is over. */

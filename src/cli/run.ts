@@ -60,6 +60,11 @@ export const drive = async <T>(start: (signal: AbortSignal) => AsyncGenerator<Pr
   }
 }
 
+/** An error as the one JSON document. */
+export const printError = (error: LiveError): void => {
+  process.stdout.write(`${JSON.stringify({ error: error.toJSON() }, undefined, 2)}\n`)
+}
+
 /** Says what went wrong and gives the exit code of it. */
 export const fail = (error: unknown, json: boolean): number => {
   if (!isLiveError(error)) {
@@ -75,6 +80,6 @@ export const fail = (error: unknown, json: boolean): number => {
   const p = paint(process.stderr)
   process.stderr.write(`${p.bad('liveos:')} ${safe(error.message)}\n`)
   if (isLiveError(error.cause)) process.stderr.write(`        ${p.faint(safe(error.cause.message))}\n`)
-  if (json) process.stdout.write(`${JSON.stringify({ error: error.toJSON() }, undefined, 2)}\n`)
+  if (json) printError(error)
   return EXIT[error.code]
 }

@@ -1,8 +1,9 @@
+import { LiveError } from '../error.js'
 import { type MergeOptions, planMerge, runMerge } from '../ops/merge.js'
 import { planRefresh, type RefreshOptions } from '../ops/refresh.js'
 import { runRefresh } from '../ops/refresh-run.js'
 import { planReset, runReset } from '../ops/reset.js'
-import { findTarget, openTarget, type TargetInput } from '../ops/target.js'
+import { type Finding, findTarget, openTarget, type TargetInput } from '../ops/target.js'
 import { runVerify } from '../ops/verify.js'
 import {
   mergeOutcomeWords,
@@ -28,6 +29,12 @@ const showPlan = (words: (p: ReturnType<typeof paint>) => readonly string[]): vo
 const attention = (findings: readonly { readonly severity: string }[]): number =>
   findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
 
+/** Nobody is asked about a plan that can't be run. @throws READ_ONLY */
+const checkCanRun = (findings: readonly Finding[]): void => {
+  const found = findings.find(({ code }) => code === 'READ_ONLY')
+  if (found) throw new LiveError('READ_ONLY', found.message)
+}
+
 /** `liveos refresh`. */
 export const refresh = async (input: TargetInput, options: RefreshOptions, consent: Consent): Promise<number> => {
   const plan = await planRefresh(input, options)
@@ -35,6 +42,7 @@ export const refresh = async (input: TargetInput, options: RefreshOptions, conse
     print(consent.json, plan, () => refreshPlanWords(plan, paint(process.stdout)))
     return 0
   }
+  checkCanRun(plan.findings)
   if (!consent.yes) showPlan(p => refreshPlanWords(plan, p))
   await confirm('Refresh this stick?', consent)
   const done = await drive(signal => runRefresh(input, plan, { signal }))
@@ -69,6 +77,7 @@ export const reset = async (input: TargetInput, consent: Consent): Promise<numbe
     print(consent.json, plan, () => resetPlanWords(plan, paint(process.stdout)))
     return 0
   }
+  checkCanRun(plan.findings)
   if (!consent.yes) showPlan(p => resetPlanWords(plan, p))
   await confirm('Throw these changes away?', consent)
   const done = await drive(() => runReset(target, plan))

@@ -1,9 +1,16 @@
 import { constants } from 'node:fs'
-import { access, link, lstat, open, readdir, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { access, chmod, chown, link, open, readdir, readlink, rename, stat, statfs, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Device, WritableDevice } from '../block/device.js'
 import { openReadBack, type ReadBackDevice } from '../block/direct.js'
-import { createFile, type FileDevice, type GrowingFile, openFile, openGrowingFile, openWritableFile } from '../block/file.js'
+import {
+  createFile,
+  type FileDevice,
+  type GrowingFile,
+  openFile,
+  openGrowingFile,
+  openWritableFile,
+} from '../block/file.js'
 import { systemError } from '../error.js'
 import { findTool, runTool } from './process.js'
 
@@ -130,6 +137,15 @@ export const factsOf = async (path: string): Promise<FileFacts | undefined> => {
   }
 }
 
+/** What a symbolic link says it leads to; undefined where the path is none. */
+export const linkTarget = async (path: string): Promise<string | undefined> => {
+  try {
+    return await readlink(path)
+  } catch {
+    return undefined
+  }
+}
+
 /** Opens a directory of this computer. @throws NOT_FOUND, READ_ONLY  permission denied */
 export const openFolder = async (path: string): Promise<Folder> => {
   const { type } = await during(`looking at ${path}`, () => statfs(path))
@@ -173,14 +189,18 @@ export const openFolder = async (path: string): Promise<Folder> => {
   }
 }
 
-/** cp knows how to carry mode, owner, ACLs, security labels and user attributes over, each where the caller may. */
+/** Owner and mode by ourselves; cp, where it is there, knows how to carry ACLs, security labels and user attributes over too. */
 const copyAttributes = async (from: string, to: string): Promise<readonly string[]> => {
   const lost: string[] = []
+  const old = await during(`looking at ${from}`, () => stat(from))
+  // the owner first: changing it takes bits of the mode away. What may not be done is told below.
+  await chown(to, old.uid, old.gid).catch(() => undefined)
+  await chmod(to, old.mode & 0o7777).catch(() => undefined)
   if (await findTool('cp')) {
     const { stderr } = await runTool('cp', ['--attributes-only', '--preserve=mode,ownership,xattr', '--', from, to])
     if (stderr.trim()) lost.push(...stderr.trim().split('\n'))
   }
-  const [old, copy] = await Promise.all([lstat(from), lstat(to)])
+  const copy = await during(`looking at ${to}`, () => stat(to))
   if (old.uid !== copy.uid || old.gid !== copy.gid)
     lost.push(`owner ${old.uid}:${old.gid} of ${from} (it is ${copy.uid}:${copy.gid} now)`)
   if ((old.mode & 0o7777) !== (copy.mode & 0o7777)) lost.push(`mode ${(old.mode & 0o7777).toString(8)} of ${from}`)

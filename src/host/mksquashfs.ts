@@ -1,10 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Device } from '../block/device.js'
 import { openFile } from '../block/file.js'
 import type { CompressorName } from '../bytes/codec.js'
 import { findTool, runTool, startFed } from './process.js'
+import { openTemporary, temporaryRoom } from './temporary.js'
 
 /** The mksquashfs of this computer. */
 export interface Mksquashfs {
@@ -25,9 +24,12 @@ export interface Mksquashfs {
   }>
 }
 
-/** The mksquashfs that is installed, if it is one that reads a tar (4.5 and later). */
+/** What the batches on their way take in the temporary folder, at most. */
+const ROOM = 256 << 20
+
+/** The mksquashfs that is installed, if it is one that reads a tar (4.5 and later) and there is room for what it writes. */
 export const findMksquashfs = async (): Promise<Mksquashfs | undefined> => {
-  if (!(await findTool('mksquashfs'))) return undefined
+  if (!(await findTool('mksquashfs')) || (await temporaryRoom()) < ROOM) return undefined
   const version = /mksquashfs version ([\d.]+)/.exec((await runTool('mksquashfs', ['-version'])).stdout)?.[1] ?? '0'
   const [major = 0, minor = 0] = version.split('.').map(Number)
   if (major < 4 || (major === 4 && minor < 5)) return undefined
@@ -46,9 +48,8 @@ export const hasCompressor = (tool: Mksquashfs, name: CompressorName): boolean =
 const KEEP_MEMORY = { MALLOC_MMAP_THRESHOLD_: '16777216', MALLOC_TRIM_THRESHOLD_: '33554432' }
 
 const startMksquashfs: Mksquashfs['start'] = async (args, signal) => {
-  const folder = await mkdtemp(join(tmpdir(), 'liveos-encode-'))
+  const { path: folder, remove } = await openTemporary('encode')
   const path = join(folder, 'blocks.squashfs')
-  const remove = () => rm(folder, { recursive: true, force: true })
   let image: Device | undefined
   try {
     const child = await startFed('mksquashfs', ['-', path, ...args], signal, KEEP_MEMORY)

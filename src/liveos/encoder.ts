@@ -41,6 +41,6 @@ export const chooseEncoder = async (compressor: Compressor, pool: CodecPool): Pr
   throw unsupported(
     `writing ${compressor.name} without squashfs-tools`,
     'squashfs',
-    `writing ${compressor.name} with these options wants mksquashfs 4.5 or later with that compressor: install the package squashfs-tools`,
+    `writing ${compressor.name} with these options wants mksquashfs 4.5 or later with that compressor: install the package squashfs-tools, and leave it 256 MiB in TMPDIR`,
   )
 }

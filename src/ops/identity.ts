@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
-import { LiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import type { FileFacts } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
 import { mountOf } from '../host/medium.js'
@@ -97,4 +98,15 @@ export const checkWritable = async (target: WritableTarget): Promise<void> => {
         },
       )
     })
+}
+
+/** What `checkWritable` would throw, as findings: a plan can be read all the same, and its run refuses. */
+export const readOnlyFindings = async (target: WritableTarget): Promise<readonly Finding[]> => {
+  try {
+    await checkWritable(target)
+    return []
+  } catch (error) {
+    if (!isLiveError(error) || error.code !== 'READ_ONLY') throw error
+    return [{ code: 'READ_ONLY', severity: 'error', where: target.name, message: error.message }]
+  }
 }

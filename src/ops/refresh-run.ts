@@ -12,7 +12,7 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, identityOf } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, identityOf } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import { overlayName, sameInput } from './refresh-begun.js'
@@ -30,7 +30,7 @@ import {
   sharedChain,
 } from './refresh-state.js'
 import { type Cleared, finish, swapIn } from './refresh-swap.js'
-import { copyFile, stageBase, type Verified, type Written, writeNew } from './refresh-write.js'
+import { copyFile, hashOfName, type Verified, type Written, writeNew } from './refresh-write.js'
 
 /** What a refresh came to. Sizes are bytes. */
 export interface RefreshOutcome {
@@ -43,6 +43,8 @@ export interface RefreshOutcome {
   readonly encoder: string | null
   /** what was compared after writing; null where that was not asked for */
   readonly verified: Verified | null
+  /** the image was compared by an earlier run, which was cut short later */
+  readonly verifiedBefore: boolean
   readonly overlayReset: boolean
   readonly overlayReadBack: 'medium' | 'page cache' | null
   readonly restored: boolean
@@ -85,7 +87,7 @@ export async function* runRefresh(
       const same = await sameInput(input, resumed, folder)
       await checkNotInUse(await findCutTarget(same, folder, found.name))
       // a run that was killed may have left its last step in the page cache only
-      await recordStep(folder, found.name, resumed.step, resumed.fresh)
+      await recordStep(folder, found.name, resumed.step, resumed)
       await folder.sync()
       const cut: Cut = { input: same, folder, name: found.name, state: resumed, wrapFolder, report, signal }
       const asBegun = { ...plan, options: { ...plan.options, ...resumed.begun?.options } }
@@ -97,6 +99,7 @@ export async function* runRefresh(
       ...(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []),
     ])
     await checkNotInUse(target)
+    await checkWritable(target)
     return refresh(
       { ...target, base: wrapFile(target.base, wrapFolder), overlay: wrapFile(target.overlay, wrapFolder) },
       plan,
@@ -126,6 +129,7 @@ const outcome = (
   blocks: written?.blocks ?? null,
   encoder: written?.encoder ?? null,
   verified: written?.verified ?? null,
+  verifiedBefore: false,
   overlayReset: cleared?.overlayReset ?? false,
   overlayReadBack: cleared?.readBack ?? null,
   restored: false,
@@ -165,7 +169,7 @@ const refresh = async (
   }
   const stageFolder = options.stage === undefined ? undefined : wrapFolder(await openFolder(resolve(options.stage)))
   const old = (await markOfName(folder, name))!
-  const state: RefreshState = {
+  const state: { -readonly [key in keyof RefreshState]: RefreshState[key] } = {
     step: 'writing',
     fresh: null,
     old,
@@ -174,6 +178,7 @@ const refresh = async (
     stage: stageFolder
       ? { folder: stageFolder.path, name: `liveos-stage-${randomBytes(8).toString('hex')}-${name}` }
       : null,
+    staged: null,
     begun: {
       owner: await thisOwner(),
       overlay: target.overlay ? overlayName(target.overlay, folder) : null,
@@ -188,6 +193,7 @@ const refresh = async (
   }
   let staged = false
   let swapping = false
+  let stageFindings: readonly Finding[] = []
   const undo = async (): Promise<void> => {
     await removeFile(folder, name + NEW_SUFFIX)
     if (state.stage && stageFolder) await removeFile(stageFolder, state.stage.name)
@@ -202,7 +208,9 @@ const refresh = async (
   try {
     let source = target
     if (state.stage && stageFolder) {
-      await stageBase(folder, name, stageFolder, state.stage.name, report, signal)
+      const copied = await copyFile(folder, name, stageFolder, state.stage.name, 'stage', report, signal)
+      stageFindings = copied.findings
+      state.staged = copied.sha256
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped before anything was changed')
       const stagedPath = join(stageFolder.path, state.stage.name)
       source = {
@@ -215,25 +223,20 @@ const refresh = async (
         },
       }
       // from here on the copy in the stage is the only base
-      await recordStep(folder, name, 'rewriting', null)
+      await recordStep(folder, name, 'rewriting', state)
       staged = true
       await folder.unlink(name)
       await folder.sync()
     }
     const { written, findings } = await writeNew(source, folder, name, plan, report, signal)
     await checkUnchanged(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : [])
-    await recordStep(folder, name, 'swapping', written.mark)
+    state.fresh = written.mark
+    await recordStep(folder, name, 'swapping', state)
     swapping = true
     report({ phase: 'swap', doneBytes: 0, totalBytes: 0 })
-    const cleared = await finish(
-      folder,
-      name,
-      { ...state, step: 'swapping', fresh: written.mark },
-      target.overlay,
-      true,
-      stageFolder,
-    )
+    const cleared = await finish(folder, name, { ...state, step: 'swapping' }, target.overlay, true, stageFolder)
     return outcome(path, facts.size, written, written.mark.size, cleared, [
+      ...stageFindings,
       ...findings,
       ...(state.stage && state.keepOld ? [stageKept(state.stage)] : []),
     ])
@@ -290,18 +293,19 @@ const finishCut = async ({ input, folder, name, state, wrapFolder, report }: Cut
   report({ phase: 'swap', doneBytes: 0, totalBytes: 0 })
   if (state.step !== 'resetting') {
     await swapIn(folder, name, state)
-    await recordStep(folder, name, 'resetting', state.fresh)
+    await recordStep(folder, name, 'resetting', state)
   }
   const target = await findTarget(input)
   const { stage } = state
   const stageFolder = stage ? await openFolder(stage.folder).then(wrapFolder, () => undefined) : undefined
   const overlay = wrapFile(target.overlay, wrapFolder)
   const cleared = await finish(folder, name, { ...state, step: 'resetting' }, overlay, false, stageFolder)
-  return outcome(target.base.path, state.old.size, undefined, state.fresh!.size, cleared, [
+  const done = outcome(target.base.path, state.old.size, undefined, state.fresh!.size, cleared, [
     ...(overlay && !cleared.overlayReset ? [NEWER] : []),
     ...(stage && !stageFolder ? [stageLeft(stage)] : []),
     ...(stage && stageFolder && state.keepOld ? [stageKept(stage)] : []),
   ])
+  return { ...done, verifiedBefore: state.begun?.options.verify ?? true }
 }
 
 const stageLeft = ({ folder, name }: NonNullable<RefreshState['stage']>): Finding => ({
@@ -311,6 +315,13 @@ const stageLeft = ({ folder, name }: NonNullable<RefreshState['stage']>): Findin
   message: `${folder} can't be reached now, so the copy of the old base in it stays`,
   remedy: `remove ${join(folder, name)}; nothing needs it any more`,
 })
+
+/** The copy in the stage may be all that is left of the base, so every byte of it must be the one that was read back then. @throws REFUSED, CANCELLED */
+const checkStaged = async ({ state, report, signal }: Cut, stage: HostFile): Promise<void> => {
+  const isThere = isSameImage(await markOfName(stage.folder, stage.name), state.old)
+  if (isThere && (await hashOfName(stage.folder, stage.name, report, signal)) === state.staged) return
+  throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
+}
 
 /** Goes on from the staged base after a cut while the new image was being written, or puts the old base back. */
 const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutcome> => {
@@ -333,8 +344,7 @@ const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutc
     if (there && !folder.traits.atomicRename && (await folder.facts(name + NEW_SUFFIX)))
       throw sharedChain(folder, name + NEW_SUFFIX, name)
     if (plan.options.restore) return await restore(cut, stage, there !== undefined)
-    if (!isSameImage(await markOfName(stageFolder, stage.name), state.old))
-      throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
+    await checkStaged(cut, stage)
     await removeFile(folder, name + NEW_SUFFIX)
     // the old base still has its name where the cut came just before it was removed
     await removeFile(folder, name)
@@ -350,24 +360,21 @@ const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutc
  *
  * @param inPlace  the old base has its name, be it again or still
  */
-const restore = async (
-  { folder, name, state, report, signal }: Cut,
-  stage: HostFile,
-  inPlace: boolean,
-): Promise<RefreshOutcome> => {
+const restore = async (cut: Cut, stage: HostFile, inPlace: boolean): Promise<RefreshOutcome> => {
+  const { folder, name, state, report, signal } = cut
+  let findings: readonly Finding[] = []
+  if (!inPlace) await checkStaged(cut, stage)
   await removeFile(folder, name + NEW_SUFFIX)
   if (!inPlace) {
-    if (!isSameImage(await markOfName(stage.folder, stage.name), state.old))
-      throw new LiveError('REFUSED', `${stage.path} is not the base that was staged there`, { path: stage.path })
-    await copyFile(stage.folder, stage.name, folder, name + NEW_SUFFIX, 'restore', report, signal)
+    findings = (await copyFile(stage.folder, stage.name, folder, name + NEW_SUFFIX, 'restore', report, signal)).findings
     await folder.rename(name + NEW_SUFFIX, name)
     await folder.sync()
   }
-  await recordStep(folder, name, 'writing', null)
+  await recordStep(folder, name, 'writing', { fresh: null, staged: state.staged })
   await removeFile(stage.folder, stage.name)
   await removeState(folder, name)
   return {
-    ...outcome(join(folder.path, name), state.old.size, undefined, state.old.size, undefined, []),
+    ...outcome(join(folder.path, name), state.old.size, undefined, state.old.size, undefined, findings),
     restored: true,
   }
 }
@@ -378,8 +385,8 @@ const rewrite = async (cut: Cut, stage: HostFile, plan: RefreshPlan): Promise<Re
   const overlay = wrapFile(target.overlay, wrapFolder)
   const { written, findings } = await writeNew(target, folder, name, plan, report, signal)
   if (overlay) await checkUnchanged([{ file: overlay, planned: identityOf(overlay) }])
-  await recordStep(folder, name, 'swapping', written.mark)
   const swapping: RefreshState = { ...state, step: 'swapping', fresh: written.mark }
+  await recordStep(folder, name, 'swapping', swapping)
   const cleared = await finish(folder, name, swapping, overlay, true, stage.folder)
   return outcome(join(folder.path, name), state.old.size, written, written.mark.size, cleared, [
     ...findings,

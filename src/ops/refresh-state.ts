@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Folder } from '../host/folder.js'
-import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX } from '../liveos/target.js'
+import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX, type Target } from '../liveos/target.js'
 import type { RefreshOptions } from './refresh.js'
 import type { RunOwner } from './refresh-owner.js'
 
@@ -20,11 +20,11 @@ import type { RunOwner } from './refresh-owner.js'
  */
 export type RefreshStep = 'writing' | 'rewriting' | 'swapping' | 'resetting'
 
-/** An image told by its size and a hash over its first page, which no two images share. */
+/** An image told by its size and a hash over its two ends: superblock and tables, which no two images share. */
 export interface ImageMark {
   readonly size: number
-  /** SHA-256 over the first 4 KiB, hex */
-  readonly head: string
+  /** SHA-256 over the first 4 KiB and the last 64 KiB, hex */
+  readonly ends: string
 }
 
 export interface RefreshState {
@@ -35,6 +35,8 @@ export interface RefreshState {
   readonly keepOld: boolean
   /** folder and name of the staged copy */
   readonly stage: { readonly folder: string; readonly name: string } | null
+  /** SHA-256 over all of the staged copy, hex; known from `rewriting` on */
+  readonly staged: string | null
   /** what is merged, and how: a second run goes on with the same. Undefined in the state of an earlier liveos. */
   readonly begun?: BegunWith | undefined
 }
@@ -48,13 +50,16 @@ export interface BegunWith {
 }
 
 const SECTOR = 512
-const VERSION = 1
+const VERSION = 2
+const HEAD_BYTES = 4096
+const TAIL_BYTES = 65536
 
 /** The mark of an image. */
 export const markOf = async (image: Device): Promise<ImageMark> => ({
   size: image.size,
-  head: createHash('sha256')
-    .update(await image.read(0, Math.min(4096, image.size)))
+  ends: createHash('sha256')
+    .update(await image.read(0, Math.min(HEAD_BYTES, image.size)))
+    .update(await image.read(Math.max(0, image.size - TAIL_BYTES), Math.min(TAIL_BYTES, image.size)))
     .digest('hex'),
 })
 
@@ -71,10 +76,10 @@ export const markOfName = async (folder: Folder, name: string): Promise<ImageMar
 
 /** True where two marks are of the same image. */
 export const isSameImage = (a: ImageMark | null | undefined, b: ImageMark | null | undefined): boolean =>
-  !!a && !!b && a.size === b.size && a.head === b.head
+  !!a && !!b && a.size === b.size && a.ends === b.ends
 
-const sectorOf = ({ step, fresh }: Pick<RefreshState, 'step' | 'fresh'>): Uint8Array => {
-  const text = JSON.stringify({ liveos: 'refresh', version: VERSION, step, fresh })
+const sectorOf = ({ step, fresh, staged }: Pick<RefreshState, 'step' | 'fresh' | 'staged'>): Uint8Array => {
+  const text = JSON.stringify({ liveos: 'refresh', version: VERSION, step, fresh, staged })
   return Buffer.from(`${text.padEnd(SECTOR - 1)}\n`)
 }
 
@@ -99,16 +104,16 @@ export const createState = async (folder: Folder, base: string, state: RefreshSt
   }
 }
 
-/** Records the next step; on the medium when this returns. */
+/** Records the next step; on the medium when this returns. @param known  what is known by now: mark of the new image, hash of the staged copy */
 export const recordStep = async (
   folder: Folder,
   base: string,
   step: RefreshStep,
-  fresh: ImageMark | null,
+  { fresh, staged }: Pick<RefreshState, 'fresh' | 'staged'>,
 ): Promise<void> => {
   const file = await folder.openWritable(base + STATE_SUFFIX)
   try {
-    await file.write(0, sectorOf({ step, fresh }))
+    await file.write(0, sectorOf({ step, fresh, staged }))
     await file.flush()
   } finally {
     await file.close()
@@ -120,8 +125,8 @@ const isMark = (value: unknown): value is ImageMark =>
   value !== null &&
   'size' in value &&
   typeof value.size === 'number' &&
-  'head' in value &&
-  typeof value.head === 'string'
+  'ends' in value &&
+  typeof value.ends === 'string'
 
 const isBegun = (value: unknown): value is BegunWith =>
   typeof value === 'object' &&
@@ -151,7 +156,7 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
   } finally {
     await file.close()
   }
-  let first: { version?: unknown; step?: unknown; fresh?: unknown }
+  let first: { version?: unknown; step?: unknown; fresh?: unknown; staged?: unknown }
   let rest: { old?: unknown; keepOld?: unknown; stage?: unknown; begun?: unknown }
   try {
     first = JSON.parse(text.slice(0, SECTOR))
@@ -166,17 +171,19 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
       `${base}${STATE_SUFFIX} was left by another version of liveos (${String(first.version)}): finish with that one`,
     )
   const { step, fresh } = first
+  const hash = first.staged
   const { old, keepOld, stage } = rest
   if (
     (step !== 'writing' && step !== 'rewriting' && step !== 'swapping' && step !== 'resetting') ||
     !isMark(old) ||
-    (fresh !== null && !isMark(fresh))
+    (fresh !== null && !isMark(fresh)) ||
+    (hash !== null && typeof hash !== 'string')
   )
     return 'unreadable'
   const staged = stage as { folder?: unknown; name?: unknown } | null
   if (staged !== null && (typeof staged?.folder !== 'string' || typeof staged.name !== 'string')) return 'unreadable'
   const begun = isBegun(rest.begun) ? rest.begun : undefined
-  return { step, fresh, old, keepOld: keepOld === true, stage: staged as RefreshState['stage'], begun }
+  return { step, fresh, old, keepOld: keepOld === true, stage: staged as RefreshState['stage'], staged: hash, begun }
 }
 
 /** Takes the state file away: the refresh is over. */
@@ -206,4 +213,19 @@ export const removeEmptied = async (folder: Folder, base: string): Promise<void>
   if (folder.traits.atomicRename) return
   for (const name of [base, base + OLD_SUFFIX, base + NEW_SUFFIX])
     if ((await folder.facts(name))?.size === 0) await removeFile(folder, name)
+}
+
+/**
+ * Refuses to touch the overlay of a base that a refresh is working on, or was when it was cut short: until that is finished the
+ * overlay may hold what no base holds yet.
+ *
+ * @throws REFUSED
+ */
+export const checkNoRefresh = async ({ name: target, base: { folder, name } }: Target): Promise<void> => {
+  if (!(await folder.facts(name + STATE_SUFFIX))) return
+  throw new LiveError(
+    'REFUSED',
+    `a refresh of ${target} is running or was cut short: run 'liveos refresh ${target}' to finish it first`,
+    { path: `${folder.path}/${name}${STATE_SUFFIX}` },
+  )
 }

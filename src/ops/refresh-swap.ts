@@ -77,6 +77,7 @@ export interface Cleared {
  * medium whole: no two names share a cluster chain any more.
  *
  * @param verified  the overlay is the very one that was merged and compared; otherwise it is compared again here
+ * @throws REFUSED  the base is not the new image
  */
 export const clearUp = async (
   folder: Folder,
@@ -86,6 +87,13 @@ export const clearUp = async (
   verified: boolean,
   stage: Folder | undefined,
 ): Promise<Cleared> => {
+  // Whoever put another image there after the cut has an old base beside it that may be the last good one.
+  if (!isSameImage(await markOfName(folder, base), state.fresh))
+    throw new LiveError(
+      'REFUSED',
+      `${base} in ${folder.path} is not the image that was verified. Nothing more was changed; look at ${base} and ${base}${OLD_SUFFIX} yourself`,
+      { path: folder.path },
+    )
   let readBack: Cleared['readBack'] = null
   const mayReset = overlay !== undefined && (verified || (await isMerged(folder, base, overlay)))
   if (mayReset) readBack = await clearOverlay(overlay.folder, overlay.name)
@@ -122,7 +130,7 @@ export const finish = async (
 ): Promise<Cleared> => {
   if (state.step !== 'resetting') {
     await swapIn(folder, base, state)
-    await recordStep(folder, base, 'resetting', state.fresh)
+    await recordStep(folder, base, 'resetting', state)
   }
   return clearUp(folder, base, state, overlay, verified, stage)
 }

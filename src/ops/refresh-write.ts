@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { copyData } from '../block/copy.js'
 import type { Device } from '../block/device.js'
@@ -31,19 +32,16 @@ export interface Written {
 
 const PIECE = 1 << 20
 
-/** Copies the old base to the stage, flushes it and compares it. @throws CORRUPT, NO_SPACE, IO, CANCELLED */
-export const stageBase = async (
-  from: Folder,
-  name: string,
-  to: Folder,
-  stagedName: string,
-  report: Report,
-  signal: AbortSignal | undefined,
-): Promise<void> => {
-  await copyFile(from, name, to, stagedName, 'stage', report, signal)
+/** What copying a file came to. */
+export interface Copied {
+  /** over all bytes that were read back, hex */
+  readonly sha256: string
+  readonly readBack: 'medium' | 'page cache'
+  /** owner, mode or attributes that could not be kept */
+  readonly findings: readonly Finding[]
 }
 
-/** Copies a whole file, flushes it and its name, reads it back and compares. */
+/** Copies a whole file, flushes it and its name, reads it back and compares. @throws CORRUPT, NO_SPACE, IO, CANCELLED */
 export const copyFile = async (
   from: Folder,
   name: string,
@@ -52,9 +50,10 @@ export const copyFile = async (
   phase: string,
   report: Report,
   signal: AbortSignal | undefined,
-): Promise<'medium' | 'page cache'> => {
+): Promise<Copied> => {
   const source = await from.open(name)
   try {
+    let findings: readonly Finding[]
     const copy = await to.create(newName)
     try {
       await copy.truncate(source.size)
@@ -62,7 +61,7 @@ export const copyFile = async (
         signal,
         onProgress: (doneBytes, totalBytes) => report({ phase, doneBytes, totalBytes }),
       })
-      await to.copyAttributes(join(from.path, name), newName)
+      findings = await keepAttributes(join(from.path, name), to, newName)
       await copy.flush()
     } finally {
       await copy.close()
@@ -70,8 +69,7 @@ export const copyFile = async (
     await to.sync()
     const back = await to.openReadBack(newName)
     try {
-      await compareAll(source, back, report, signal)
-      return back.from
+      return { sha256: await compareAll(source, back, report, signal), readBack: back.from, findings }
     } finally {
       await back.close()
     }
@@ -80,13 +78,13 @@ export const copyFile = async (
   }
 }
 
-/** Compares two devices byte for byte. @throws CORRUPT  they differ, IO, CANCELLED */
+/** Compares two devices byte for byte. @returns SHA-256 of what was read back, hex. @throws CORRUPT  they differ, IO, CANCELLED */
 export const compareAll = async (
   expected: Device,
   found: Device,
   report: Report,
   signal: AbortSignal | undefined,
-): Promise<void> => {
+): Promise<string> => {
   const fault = (offset: number) =>
     corrupt({
       device: found.name,
@@ -103,12 +101,37 @@ export const compareAll = async (
       expected: expected.size,
       found: found.size,
     })
+  const hash = createHash('sha256')
   for (let at = 0; at < expected.size; at += PIECE) {
     if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while what was written was being verified')
     const length = Math.min(PIECE, expected.size - at)
     const [a, b] = await Promise.all([expected.read(at, length), found.read(at, length)])
     if (Buffer.compare(a, b) !== 0) throw fault(at)
+    hash.update(b)
     report({ phase: 'verify', doneBytes: at + length, totalBytes: expected.size })
+  }
+  return hash.digest('hex')
+}
+
+/** SHA-256 over a whole file, hex. @throws IO, CANCELLED */
+export const hashOfName = async (
+  folder: Folder,
+  name: string,
+  report: Report,
+  signal: AbortSignal | undefined,
+): Promise<string> => {
+  const file = await folder.openReadBack(name)
+  try {
+    const hash = createHash('sha256')
+    for (let at = 0; at < file.size; at += PIECE) {
+      if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while the staged copy was being checked')
+      const length = Math.min(PIECE, file.size - at)
+      hash.update(await file.read(at, length))
+      report({ phase: 'check the staged copy', doneBytes: at + length, totalBytes: file.size })
+    }
+    return hash.digest('hex')
+  } finally {
+    await file.close()
   }
 }
 

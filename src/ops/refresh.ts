@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type Folder, factsOf, openFolder } from '../host/folder.js'
+import { type Folder, factsOf, linkTarget, openFolder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
@@ -15,7 +15,7 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import { checkNotInUse, checkWritable, type FileIdentity, identityOf, readOnlyFindings } from './identity.js'
 import {
   type BlockCounts,
   describeCompressor,
@@ -25,6 +25,7 @@ import {
   type Transcode,
   trimOf,
 } from './image-plan.js'
+import { checkNotRunning } from './refresh-owner.js'
 import { type RefreshState, readState } from './refresh-state.js'
 
 export interface RefreshOptions extends Transcode {
@@ -83,6 +84,7 @@ const MARGIN = 1 << 20
 export const planRefresh = async (input: TargetInput, options: RefreshOptions): Promise<RefreshPlan> => {
   const { folder, name } = await findBaseName(input)
   const state = await readState(folder, name)
+  if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, input.target ?? name)
   if (state && state !== 'unreadable' && state.step !== 'writing') return planResume(input, options, state)
   if (options.restore) throw new LiveError('USAGE', 'nothing to restore: no staged refresh was cut short here')
   const target = await findTarget(input)
@@ -184,6 +186,17 @@ const checkNamesFree = async (target: WritableTarget, startAgain: boolean): Prom
     )
 }
 
+/** A new image would take the link's name and leave what it leads to as it is. @throws REFUSED */
+const checkNoLink = async ({ base: { path } }: WritableTarget): Promise<void> => {
+  const to = await linkTarget(path)
+  if (to !== undefined)
+    throw new LiveError(
+      'REFUSED',
+      `${path} is a symbolic link to ${to}: name that file itself with --base, and the overlay with --overlay`,
+      { path },
+    )
+}
+
 /** Plans a refresh of a target that no earlier run left half done. @throws as `planRefresh` */
 export const planFresh = async (
   target: WritableTarget,
@@ -191,13 +204,13 @@ export const planFresh = async (
   startAgain: boolean,
 ): Promise<RefreshPlan> => {
   await checkNotInUse(target)
-  await checkWritable(target)
+  await checkNoLink(target)
   await checkNamesFree(target, startAgain)
   const stack = await openStack(target)
   try {
     checkWorthwhile(stack, options)
     const merged = await openMergedRoot(stack.root, { trim: options.trim, store: stack.overlay?.store })
-    const findings = [...merged.findings]
+    const findings = [...(await readOnlyFindings(target)), ...merged.findings]
     const { folder, name } = target.base
     const raw = !stack.base.squashfs
     if (raw && (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined))

@@ -3,12 +3,21 @@ import { isZero } from '../block/device.js'
 import { type FileDevice, openFile } from '../block/file.js'
 import { SECTOR } from '../block/snapshot/layout.js'
 import { isStore, readStore } from '../block/snapshot/store.js'
-import { LiveError, unsupported } from '../error.js'
+import { isLiveError, LiveError, unsupported } from '../error.js'
+import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import {
+  checkNotInUse,
+  checkUnchanged,
+  checkWritable,
+  type FileIdentity,
+  identityOf,
+  readOnlyFindings,
+} from './identity.js'
 import { type Progress, progressing } from './progress.js'
+import { checkNoRefresh } from './refresh-state.js'
 
 /** Bytes that dracut clears when it is told to reset an overlay. @see dracut 70dmsquash-live, rd.overlay.reset */
 export const RESET_BYTES = 65536
@@ -20,6 +29,7 @@ export interface ResetPlan {
   /** exceptions that will be gone; null where they can't be counted */
   readonly exceptionsLost: number | null
   readonly steps: readonly string[]
+  readonly findings: readonly Finding[]
 }
 
 export interface ResetOutcome {
@@ -69,7 +79,8 @@ const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: F
 export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
-  await checkWritable(target)
+  await checkNoRefresh(target)
+  const findings = await readOnlyFindings(target)
   const file = await openFile(overlay.path)
   try {
     await checkIsOverlay(target, overlay, file)
@@ -88,6 +99,7 @@ export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
         `clear the rest of the first ${RESET_BYTES} bytes, flush and read back`,
         'remove the saved bytes',
       ],
+      findings,
     }
   } finally {
     await file.close()
@@ -100,6 +112,8 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
   return yield* progressing(async report => {
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])
     await checkNotInUse(target)
+    await checkNoRefresh(target)
+    await checkWritable(target)
     const size = Math.min(RESET_BYTES, plan.overlay.size)
     report({ phase: 'reset', doneBytes: 0, totalBytes: size })
     const readBack = await clearOverlay(overlay.folder, overlay.name)
@@ -163,7 +177,13 @@ const savePage = async (folder: Folder, saved: string, page: Uint8Array): Promis
   } catch (error) {
     await copy.close()
     await folder.unlink(saved)
-    throw error
+    if (!isLiveError(error) || error.code !== 'NO_SPACE') throw error
+    throw new LiveError(
+      'NO_SPACE',
+      `${folder.path} has no room to save the ${page.length} bytes that are cleared: remove something there first, then run this again (nothing has changed)`,
+      { path: folder.path, neededBytes: page.length },
+      error,
+    )
   }
   await copy.close()
   await folder.sync()

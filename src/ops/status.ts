@@ -224,7 +224,7 @@ export const overlayStatus = async (
       severity: 'error',
       where: path,
       message,
-      remedy: 'keep a copy of the overlay file; liveos reset empties it, which loses its changes',
+      remedy: `liveos recover ${target.name} keeps what can be read; liveos reset empties it, which loses its changes`,
     })
     return { ...NO_OVERLAY, kind: 'dm-snapshot', state: 'damaged', path, size: facts.size }
   }
@@ -248,7 +248,7 @@ export const overlayStatus = async (
     return damaged(`${path} was cut off: its last metadata area is full and the next one lies past its end`)
   const state: OverlayState = store.state === 'invalid' ? 'invalid' : store.full ? 'full' : store.state
   const percent = Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10
-  judge(path, state, percent, findings, input)
+  judge(target.name, path, state, percent, findings, input)
   const left = await roomLeft(target.overlay, file, store)
   if (left.limitedBy === 'stick' && state !== 'invalid')
     findings.push({
@@ -275,6 +275,7 @@ export const overlayStatus = async (
 }
 
 const judge = (
+  target: string,
   path: string,
   state: OverlayState,
   percent: number,
@@ -288,10 +289,15 @@ const judge = (
       'OVERLAY_INVALID',
       'error',
       'the kernel has marked the overlay invalid and reads no more from it',
-      'keep a copy of the overlay file; liveos reset empties it, which loses its changes',
+      `liveos recover ${target} takes what it holds back into use; liveos cp -r ${target}:/home DIR copies files out of it as it is`,
     )
   else if (state === 'full')
-    add('OVERLAY_FULL', 'error', 'the overlay is full: the next write of a booted system overflows it', GROWING)
+    add(
+      'OVERLAY_FULL',
+      'error',
+      'the overlay is full: the next write of a booted system overflows it',
+      `liveos grow ${target} makes it larger; ${GROWING}`,
+    )
   else if (percent >= criticalAt) add('OVERLAY_CRITICAL', 'error', `the overlay is ${percent} % full`, GROWING)
   else if (percent >= warnAt) add('OVERLAY_FILLING', 'warning', `the overlay is ${percent} % full`, GROWING)
 }

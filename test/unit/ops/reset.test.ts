@@ -86,7 +86,8 @@ it('a full stick leaves the overlay as it was', async () => {
     finished(runReset({ ...target, overlay: { ...target.overlay!, folder: full } }, await planReset(target))),
     'NO_SPACE',
   )
-  expect(error.message).toContain('no space left')
+  expect(error.message).toContain('nothing has changed')
+  expect(error.cause).toMatchObject({ message: 'no space left' })
   expect(Buffer.compare(await readFile(overlay), before)).toBe(0)
   expect([...(await contentOf(live)).keys()]).toEqual([OVERLAY, 'rootfs.img'])
 })

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
@@ -104,23 +104,47 @@ describe('where nothing may be written', () => {
     const { input } = await fresh()
     const target = await findTarget(input)
     const readOnly = { ...target, medium: { ...target.medium, readOnly: true } }
-    const error = await failure(planFresh(readOnly, {}, false), 'READ_ONLY')
-    expect(error.message).toContain('remount,rw')
-    await failure(planReset(readOnly), 'READ_ONLY')
+    for (const plan of [await planFresh(readOnly, {}, false), await planReset(readOnly)])
+      expect(plan.findings[0]).toMatchObject({
+        code: 'READ_ONLY',
+        severity: 'error',
+        message: expect.stringContaining('remount,rw'),
+      })
+    await failure(finished(runReset(readOnly, await planReset(readOnly))), 'READ_ONLY')
   })
 
   unless(process.getuid?.() === 0 ? 'root may write anywhere' : undefined)('no permission: READ_ONLY', async () => {
     const { input, live } = await fresh()
     await chmod(live, 0o555)
-    await failure(planRefresh(input, {}), 'READ_ONLY').finally(() => chmod(live, 0o755))
+    const plan = await planRefresh(input, {})
+    expect(plan.findings.map(({ code }) => code)).toContain('READ_ONLY')
+    await failure(finished(runRefresh(input, plan)), 'READ_ONLY').finally(() => chmod(live, 0o755))
   })
 
   it('no permission, as the folder tells it: READ_ONLY', async () => {
     const { input } = await fresh()
     const target = await findTarget(input)
     const folder: Folder = { ...target.base.folder, isWritable: async () => false }
-    await failure(planFresh({ ...target, base: { ...target.base, folder } }, {}, false), 'READ_ONLY')
+    const plan = await planFresh({ ...target, base: { ...target.base, folder } }, {}, false)
+    expect(plan.findings.map(({ code }) => code)).toContain('READ_ONLY')
   })
+})
+
+it('a base that is a symbolic link: REFUSED, with what it leads to', async () => {
+  const { input, live } = await fresh()
+  await rename(join(live, 'rootfs.img'), join(live, '..', 'elsewhere.img'))
+  await symlink('../elsewhere.img', join(live, 'rootfs.img'))
+  expect((await failure(planRefresh(input, {}), 'REFUSED')).message).toContain('a symbolic link to ../elsewhere.img')
+})
+
+it('an overlay is not reset while a refresh is unfinished, as it may hold the only copy of its changes', async () => {
+  const { input, live } = await fresh()
+  const plan = await planReset(await findTarget(input))
+  for (const step of ['writing', 'rewriting', 'swapping', 'resetting']) {
+    await cutShort(live, step)
+    expect((await failure(planReset(await findTarget(input)), 'REFUSED')).message).toContain('liveos refresh')
+    await failure(finished(runReset(await findTarget(input), plan)), 'REFUSED')
+  }
 })
 
 const loops = async (): Promise<string | undefined> => {
@@ -174,8 +198,8 @@ looped('a refresh that was cut short is not finished while its overlay is attach
 
 /** Leaves the state file of a cut refresh there. */
 const cutShort = async (live: string, step: string): Promise<void> => {
-  const mark = { size: 1, head: 'x' }
-  const first = JSON.stringify({ liveos: 'refresh', version: 1, step, fresh: mark })
+  const mark = { size: 1, ends: 'x' }
+  const first = JSON.stringify({ liveos: 'refresh', version: 2, step, fresh: mark, staged: null })
   const rest = JSON.stringify({ old: mark, keepOld: false, stage: null })
   await writeFile(join(live, 'rootfs.img.refresh'), `${first.padEnd(511)}\n${rest}\n`)
 }
@@ -201,7 +225,7 @@ describe('a plan that does not fit any more', () => {
 
   it('a state file of a newer version: UNSUPPORTED', async () => {
     const { input, live } = await fresh()
-    const first = JSON.stringify({ liveos: 'refresh', version: 2, step: 'writing' })
+    const first = JSON.stringify({ liveos: 'refresh', version: 3, step: 'writing' })
     await writeFile(join(live, 'rootfs.img.refresh'), `${first.padEnd(511)}\n{}\n`)
     await failure(planRefresh(input, {}), 'UNSUPPORTED')
   })
