@@ -123,14 +123,12 @@ const checkException = (
 
 interface List {
   readonly exceptions: Exceptions
-  readonly areaCount: number
   readonly highestChunk: number
   readonly truncated: boolean
 }
 
 const EMPTY: List = {
   exceptions: exceptionSet({ oldChunks: new Float64Array(0), newChunks: new Float64Array(0) }),
-  areaCount: 1,
   highestChunk: 1,
   truncated: false,
 }
@@ -172,7 +170,7 @@ const readList = async (cow: Device, geometry: Geometry, originChunks: number): 
         found: numbers[twin]!,
       })
   }
-  return { exceptions: exceptionSet(stored), areaCount, highestChunk, truncated }
+  return { exceptions: exceptionSet(stored), highestChunk, truncated }
 }
 
 /**
@@ -202,8 +200,7 @@ export const readStore = async (
   const chunkSectors = header.magic === 0 ? tableChunkSectors : header.chunk_size
   const chunkSize = chunkSectors * SECTOR
   const state = header.magic === 0 ? 'new' : header.valid === 0 ? 'invalid' : 'ok'
-  const totalSectors = Math.floor(cowSize / SECTOR)
-  const chunkCount = Math.floor(totalSectors / chunkSectors)
+  const chunkCount = Math.floor(cowSize / chunkSize)
   // The kernel reads, or in a new store writes, the first metadata area at once.
   if (chunkCount < 2) throw tooSmall(2 * chunkSize)
   const perArea = exceptionsPerArea(chunkSize)
@@ -219,18 +216,34 @@ export const readStore = async (
       listError = error
     }
 
-  const { exceptions, areaCount, truncated } = list
-  let nextFreeChunk = list.highestChunk + 1
+  const { exceptions, highestChunk, truncated } = list
+  const counts = countsOf({ cowSize, chunkSectors, exceptionCount: exceptions.count, highestChunk, truncated })
+  return { state, exceptions, ...counts, ...(listError && { listError }) }
+}
+
+/** What a store has in use, by how many exceptions it holds and the highest chunk that one of them has. */
+export const countsOf = (store: {
+  readonly cowSize: number
+  readonly chunkSectors: number
+  readonly exceptionCount: number
+  readonly highestChunk: number
+  readonly truncated?: boolean | undefined
+}): Omit<Store, 'state' | 'exceptions' | 'listError'> => {
+  const { cowSize, chunkSectors, exceptionCount, highestChunk, truncated = false } = store
+  const chunkSize = chunkSectors * SECTOR
+  const totalSectors = Math.floor(cowSize / SECTOR)
+  const chunkCount = Math.floor(totalSectors / chunkSectors)
+  const perArea = exceptionsPerArea(chunkSize)
+  const areaCount = truncated ? exceptionCount / perArea : Math.floor(exceptionCount / perArea) + 1
+  let nextFreeChunk = highestChunk + 1
   if (isAreaChunk(nextFreeChunk, perArea)) nextFreeChunk++
   // The exception that fills an area needs room for the next area too: where it does not fit, the kernel writes valid = 0.
-  const fillsArea = (exceptions.count + 1) % perArea === 0
+  const fillsArea = (exceptionCount + 1) % perArea === 0
   const full =
     truncated || nextFreeChunk + 1 > chunkCount || (fillsArea && areaChunk(areaCount, perArea) + 1 > chunkCount)
   return {
-    state,
     chunkSize,
     chunkSectors,
-    exceptions,
     nextFreeChunk,
     areaCount,
     cowSize,
@@ -239,7 +252,6 @@ export const readStore = async (
     metadataSectors: (1 + areaCount) * chunkSectors,
     full,
     truncated,
-    ...(listError && { listError }),
   }
 }
 
