@@ -24,8 +24,8 @@ import {
 } from './image-plan.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
-import { removeFile } from './refresh-state.js'
 import { compareAll, type Verified } from './refresh-write.js'
+import { removeFile } from './replaced-file.js'
 
 export interface MergeOptions extends Transcode {
   /** file to be written; must not be there */

@@ -24,13 +24,11 @@ import {
   type RefreshState,
   readState,
   recordStep,
-  removeEmptied,
-  removeFile,
   removeState,
-  sharedChain,
 } from './refresh-state.js'
 import { type Cleared, finish, swapIn } from './refresh-swap.js'
 import { copyFile, hashOfName, type Verified, type Written, writeNew } from './refresh-write.js'
+import { removeEmptied, removeFile, sharedChain } from './replaced-file.js'
 
 /** What a refresh came to. Sizes are bytes. */
 export interface RefreshOutcome {

@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Folder } from '../host/folder.js'
-import { NEW_SUFFIX, OLD_SUFFIX, STATE_SUFFIX, type Target } from '../liveos/target.js'
+import { STATE_SUFFIX, type Target } from '../liveos/target.js'
 import type { RefreshOptions } from './refresh.js'
 import type { RunOwner } from './refresh-owner.js'
+import { removeFile } from './replaced-file.js'
 
 /*
  * The state file of a refresh, beside the base image. First sector: the step, JSON filled up with blanks, rewritten in place
@@ -189,30 +190,6 @@ export const readState = async (folder: Folder, base: string): Promise<RefreshSt
 /** Takes the state file away: the refresh is over. */
 export const removeState = async (folder: Folder, base: string): Promise<void> => {
   await removeFile(folder, base + STATE_SUFFIX)
-}
-
-/** The error of two names that a power cut may have left on one cluster chain. */
-export const sharedChain = (folder: Folder, name: string, other: string): LiveError =>
-  new LiveError(
-    'REFUSED',
-    `${name} and ${other} in ${folder.path} may share their clusters, as a power cut in the middle of a rename leaves them: unmount the stick, run 'fsck.${folder.traits.kind === 'exfat' ? 'exfat' : 'vfat'} -a' on its partition, mount it and run this again`,
-    { name, other },
-  )
-
-/**
- * Removes a file that a refresh left, where it is there; gone from the medium when this returns, also where a run that was
- * killed had removed it. The caller knows that it shares its clusters with no other.
- */
-export const removeFile = async (folder: Folder, name: string): Promise<void> => {
-  if (await folder.facts(name)) await folder.unlink(name)
-  await folder.sync()
-}
-
-/** Where two names were on one cluster chain, fsck.vfat leaves one of them without clusters: that one held nothing of its own. */
-export const removeEmptied = async (folder: Folder, base: string): Promise<void> => {
-  if (folder.traits.atomicRename) return
-  for (const name of [base, base + OLD_SUFFIX, base + NEW_SUFFIX])
-    if ((await folder.facts(name))?.size === 0) await removeFile(folder, name)
 }
 
 /**

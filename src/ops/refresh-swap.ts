@@ -4,64 +4,32 @@ import type { Folder } from '../host/folder.js'
 import { holdsOverlay } from '../liveos/holds-overlay.js'
 import { openBase } from '../liveos/stack.js'
 import { type HostFile, NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX } from '../liveos/target.js'
-import {
-  isSameImage,
-  markOfName,
-  type RefreshState,
-  recordStep,
-  removeEmptied,
-  removeFile,
-  removeState,
-  sharedChain,
-} from './refresh-state.js'
+import { type ImageMark, isSameImage, markOfName, type RefreshState, recordStep, removeState } from './refresh-state.js'
+import { removeEmptied, removeFile, swapNames } from './replaced-file.js'
 import { clearOverlay } from './reset.js'
 
 /**
- * Gives the new image its name. Ordered steps and the state after each; every one is on the medium before the next.
- *
- * On filesystems with atomic renames (the stick boots at any moment):
- * 1. link base as .old (the old base under two names)    2. rename .new over base (the new base, the old one as .old)
- *
- * On FAT, or where the old base has been staged away (the stick can't boot between the two):
- * 1. rename base to .old    2. rename .new to base
- *
- * How far a run before this one came is told by the names alone, as two images may look alike: without .new the swap is
- * done. On FAT a cut in the middle of a rename leaves its two names on one cluster chain; then there is a name too many.
+ * Gives the new image its name, see `swapNames`; on FAT, or where the old base has been staged away, the stick can't boot
+ * between its two steps.
  *
  * @throws REFUSED  two names may be on one chain, or what is there is neither the old nor the new image; CORRUPT, IO
  */
 export const swapIn = async (folder: Folder, base: string, { fresh, old, stage }: RefreshState): Promise<void> => {
   const newName = base + NEW_SUFFIX
-  const oldName = base + OLD_SUFFIX
-  const fault = (what: string) =>
-    new LiveError(
-      'REFUSED',
-      `${folder.path}: ${what}. Nothing more was changed; look at ${base}, ${newName} and ${oldName} yourself`,
-      { path: folder.path },
-    )
+  const expect = async (name: string, image: ImageMark | null, what: string): Promise<void> => {
+    if (!isSameImage(await markOfName(folder, name), image))
+      throw new LiveError(
+        'REFUSED',
+        `${folder.path}: ${name} is not ${what}. Nothing more was changed; look at ${base}, ${newName} and ${base}${OLD_SUFFIX} yourself`,
+        { path: folder.path },
+      )
+  }
   await removeEmptied(folder, base)
-  const now = await markOfName(folder, base)
-  const waiting = await markOfName(folder, newName)
-  const kept = await markOfName(folder, oldName)
-  if (!waiting) {
-    if (!isSameImage(now, fresh)) throw fault(`${base} is not the image that was verified`)
-    return
-  }
-  if (!isSameImage(waiting, fresh)) throw fault(`${newName} is not the image that was verified`)
-  const { atomicRename } = folder.traits
-  if (now && !atomicRename && (kept || stage)) throw sharedChain(folder, kept ? oldName : newName, base)
-  if (now && !isSameImage(now, old)) throw fault(`${base} is not the old image`)
-  if (now && atomicRename) {
-    if (!kept) {
-      await folder.link(base, oldName)
-      await folder.sync()
-    }
-  } else if (now) {
-    await folder.rename(base, oldName)
-    await folder.sync()
-  }
-  await folder.rename(newName, base)
-  await folder.sync()
+  await swapNames(folder, base, stage !== null, {
+    done: () => expect(base, fresh, 'the image that was verified'),
+    waiting: () => expect(newName, fresh, 'the image that was verified'),
+    old: () => expect(base, old, 'the old image'),
+  })
 }
 
 /** What clearing up came to. */
