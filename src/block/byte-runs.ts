@@ -14,6 +14,8 @@ export interface ByteRuns {
   covers(start: number, end: number): boolean
   /** true where any byte from `start` to before `end` lies in a run */
   touches(start: number, end: number): boolean
+  /** what of the bytes from `start` to before `end` lies in runs, in order */
+  within(start: number, end: number): Iterable<{ readonly start: number; readonly end: number }>
 }
 
 /** Takes runs one after another and keeps them, 16 bytes each. */
@@ -119,7 +121,12 @@ const runsIn = (places: Float64Array): ByteRuns => {
     },
     touches(start, end) {
       const index = firstAfter(start)
-      return index < count && places[index * 2]! < end
+      return start < end && index < count && places[index * 2]! < end
+    },
+    *within(start, end) {
+      if (start >= end) return
+      for (let index = firstAfter(start); index < count && places[index * 2]! < end; index++)
+        yield { start: Math.max(start, places[index * 2]!), end: Math.min(end, places[index * 2 + 1]!) }
     },
   }
 }

@@ -62,8 +62,11 @@ interface Slot {
 interface Crew {
   readonly worker: Worker
   readonly control: Int32Array
-  readonly slots: readonly Slot[]
+  slots: readonly Slot[]
   busy: number
+  /** of the pool that has it now */
+  onReply: (reply: PoolReply) => void
+  onExit: (cause: unknown) => void
 }
 
 /** A worker finds its next block waiting when one is done. */
@@ -88,6 +91,40 @@ const LAST_WAIT = 5000
 
 /** All workers of this thread that are not gone. */
 const alive = new Set<Crew>()
+
+/** How long a worker that a pool gave back waits for another one, in milliseconds: starting one takes as long as a hundred blocks. */
+const SPARE_FOR = 1000
+/** Workers that wait for the next pool, by the module that they run. */
+const spare = new Map<Crew, { readonly script: string; readonly timer: NodeJS.Timeout }>()
+
+const emptySlots = (): readonly Slot[] =>
+  Array.from({ length: SLOTS }, (): Slot => ({ memory: new SharedArrayBuffer(0), job: undefined }))
+
+const keepSpare = (crew: Crew, script: string): void => {
+  const timer = setTimeout(() => {
+    spare.delete(crew)
+    crew.worker.postMessage(POOL_END)
+  }, SPARE_FOR)
+  timer.unref()
+  crew.onReply = () => {}
+  crew.onExit = () => {
+    clearTimeout(timer)
+    spare.delete(crew)
+  }
+  // What the last pool's blocks needed is not kept.
+  crew.slots = emptySlots()
+  spare.set(crew, { script, timer })
+}
+
+const takeSpare = (script: string): Crew | undefined => {
+  for (const [crew, { script: runs, timer }] of spare) {
+    if (runs !== script) continue
+    clearTimeout(timer)
+    spare.delete(crew)
+    return crew
+  }
+  return undefined
+}
 
 /**
  * Native codecs abort the whole process where their worker is terminated under them (node-liblzma: "FATAL ERROR: napi_throw"),
@@ -138,6 +175,32 @@ const settle = (crew: Crew, reply: PoolReply): void => {
   }
 }
 
+/** Starts a worker. */
+const spawn = (script: URL): Crew => {
+  const control = new Int32Array(new SharedArrayBuffer(8))
+  const worker = new Worker(script, {
+    workerData: { control } satisfies PoolWorkerData,
+    resourceLimits: { maxOldGenerationSizeMb: OLD_MB, maxYoungGenerationSizeMb: YOUNG_MB },
+    // Flags of the parent (loaders, inspectors) are not meant for it.
+    execArgv: [],
+  })
+  const crew: Crew = { worker, control, slots: emptySlots(), busy: 0, onReply: () => {}, onExit: () => {} }
+  let cause: unknown
+  worker.unref()
+  worker.on('message', (reply: PoolReply) => crew.onReply(reply))
+  worker.on('error', error => {
+    cause = error
+  })
+  worker.on('exit', () => {
+    alive.delete(crew)
+    if (alive.size === 0) process.off('exit', awaitWorkers)
+    crew.onExit(cause)
+  })
+  if (alive.size === 0) process.on('exit', awaitWorkers)
+  alive.add(crew)
+  return crew
+}
+
 /**
  * Opens a pool of workers. They start when blocks come, one at a time as the others are busy, and do not keep the process
  * alive when idle. Each has two slots of shared memory as large as the largest block seen, in and out.
@@ -149,35 +212,18 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
   let closed = false
 
   const start = (): Crew => {
-    const control = new Int32Array(new SharedArrayBuffer(8))
-    const worker = new Worker(script, {
-      workerData: { control } satisfies PoolWorkerData,
-      resourceLimits: { maxOldGenerationSizeMb: OLD_MB, maxYoungGenerationSizeMb: YOUNG_MB },
-      // Flags of the parent (loaders, inspectors) are not meant for it.
-      execArgv: [],
-    })
-    const slots = Array.from({ length: SLOTS }, (): Slot => ({ memory: new SharedArrayBuffer(0), job: undefined }))
-    const crew: Crew = { worker, control, slots, busy: 0 }
-    let cause: unknown
-    worker.unref()
-    worker.on('message', (reply: PoolReply) => {
+    const crew = takeSpare(script.href) ?? spawn(script)
+    crew.onReply = reply => {
       settle(crew, reply)
       pump()
-    })
-    worker.on('error', error => {
-      cause = error
-    })
-    worker.on('exit', () => {
+    }
+    crew.onExit = cause => {
       crews.splice(crews.indexOf(crew), 1)
-      alive.delete(crew)
-      if (alive.size === 0) process.off('exit', awaitWorkers)
       const error = closed ? cancelled() : new LiveError('IO', 'a compression worker died', {}, cause)
-      for (const slot of slots) slot.job?.reject(error)
+      for (const slot of crew.slots) slot.job?.reject(error)
       pump()
-    })
+    }
     crews.push(crew)
-    if (alive.size === 0) process.on('exit', awaitWorkers)
-    alive.add(crew)
     return crew
   }
 
@@ -223,7 +269,13 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
     close: async () => {
       closed = true
       for (const job of waiting.splice(0)) job.reject(cancelled())
-      await Promise.all(crews.map(end))
+      await Promise.all(
+        [...crews].map(crew => {
+          if (crew.busy > 0 || spare.size >= availableParallelism()) return end(crew)
+          crews.splice(crews.indexOf(crew), 1)
+          return keepSpare(crew, script.href)
+        }),
+      )
     },
   }
 }

@@ -1,9 +1,9 @@
+import type { ByteRuns } from '../../block/byte-runs.js'
 import { readTarget } from '../../fs/ext4/content.js'
 import { type Ext4Inode, statOf } from '../../fs/ext4/inode.js'
 import { readXattrs } from '../../fs/ext4/xattr.js'
 import type { Stat } from '../../fs/filesystem.js'
 import type { Aspect, Change } from './change.js'
-import type { ByteRanges } from './ranges.js'
 import type { Side } from './side.js'
 
 /** Aspects of two inodes of one kind that their own bytes tell. */
@@ -22,7 +22,7 @@ export const statAspects = (before: Stat, after: Stat, namesChanged: boolean): A
 }
 
 /** True where the attributes are stored in the same bytes on both sides. */
-const sameStored = (side: Side, before: Ext4Inode, after: Ext4Inode, touched: ByteRanges): boolean => {
+const sameStored = (side: Side, before: Ext4Inode, after: Ext4Inode, touched: ByteRuns): boolean => {
   if (before.fileAcl !== after.fileAcl || before.xattrStart !== after.xattrStart) return false
   const { blockSize } = side.volume.superblock
   const at = after.fileAcl * blockSize
@@ -37,7 +37,7 @@ export const compareXattrs = async (
   root: Side,
   before: Ext4Inode,
   after: Ext4Inode,
-  touched: ByteRanges,
+  touched: ByteRuns,
 ): Promise<Change['xattrs']> => {
   if (sameStored(root, before, after, touched)) return undefined
   const was = new Map((await readXattrs(base.volume, before)).map(({ name, value }) => [name, value]))

@@ -1,3 +1,4 @@
+import type { ByteRuns } from '../../block/byte-runs.js'
 import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
 import { readBlockMap } from '../../fs/ext4/block-map.js'
@@ -9,7 +10,6 @@ import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
 import type { Run } from '../../fs/filesystem.js'
 import { ahead } from './ahead.js'
 import { type Hull, hulls } from './hulls.js'
-import type { ByteRanges } from './ranges.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping } from './sweep.js'
 
@@ -140,7 +140,7 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
     }
   }
   /** Blocks are compared whole, so that what is counted does not depend on the size of chunks. */
-  const planTouched = (file: Job, { offset, length, before }: Omit<Stretch, 'file'>, ranges: ByteRanges): void => {
+  const planTouched = (file: Job, { offset, length, before }: Omit<Stretch, 'file'>, ranges: ByteRuns): void => {
     let [from, to] = [0, 0]
     const add = (): void => {
       if (to > from)

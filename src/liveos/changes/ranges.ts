@@ -1,3 +1,4 @@
+import { type ByteRuns, runKeeper } from '../../block/byte-runs.js'
 import type { Store } from '../../block/snapshot/store.js'
 import type { ReplayedDevice } from '../../fs/ext4/journal/replayed.js'
 
@@ -5,17 +6,6 @@ import type { ReplayedDevice } from '../../fs/ext4/journal/replayed.js'
 export interface ByteRange {
   readonly start: number
   readonly end: number
-}
-
-/** Ranges of bytes of a device: in order, apart from each other. */
-export interface ByteRanges {
-  readonly count: number
-  /** of all ranges together */
-  readonly bytes: number
-  /** True where any byte from `start` to before `end` is in them. */
-  touches(start: number, end: number): boolean
-  /** What of the bytes from `start` to before `end` is in them, in order. */
-  within(start: number, end: number): Iterable<ByteRange>
 }
 
 /** Joins sorted ranges that overlap or touch. */
@@ -45,54 +35,18 @@ function* merged(sources: readonly Iterable<ByteRange>[]): Iterable<ByteRange> {
   }
 }
 
-/** Makes a set of ranges from sources that each are sorted by start; they may overlap. */
-export const byteRanges = (...sources: readonly Iterable<ByteRange>[]): ByteRanges => {
-  let starts = new Float64Array(256)
-  let ends = new Float64Array(256)
-  let count = 0
-  let bytes = 0
-  for (const { start, end } of joined(merged(sources.map(joined)))) {
-    if (count === starts.length) {
-      const [longerStarts, longerEnds] = [new Float64Array(count * 2), new Float64Array(count * 2)]
-      longerStarts.set(starts)
-      longerEnds.set(ends)
-      starts = longerStarts
-      ends = longerEnds
-    }
-    starts[count] = start
-    ends[count++] = end
-    bytes += end - start
-  }
-  /** The first range that ends behind a byte. */
-  const firstAfter = (offset: number): number => {
-    let low = 0
-    let high = count
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (ends[middle]! <= offset) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-  return {
-    count,
-    bytes,
-    touches(start, end) {
-      const index = firstAfter(start)
-      return index < count && starts[index]! < end
-    },
-    *within(start, end) {
-      for (let index = firstAfter(start); index < count && starts[index]! < end; index++)
-        yield { start: Math.max(start, starts[index]!), end: Math.min(end, ends[index]!) }
-    },
-  }
+/** Makes a set of runs from sources that each are sorted by start; they may overlap. */
+export const byteRanges = (...sources: readonly Iterable<ByteRange>[]): ByteRuns => {
+  const keeper = runKeeper()
+  for (const { start, end } of joined(merged(sources.map(joined)))) keeper.add(start, end - start)
+  return keeper.runs()
 }
 
 /**
  * Where the root filesystem can differ from its base: the chunks of the overlay, and the blocks that the journal of
  * either of the two replaces. Bytes outside are the same in both.
  */
-export const touchedRanges = (store: Store, base: ReplayedDevice, root: ReplayedDevice): ByteRanges => {
+export const touchedRanges = (store: Store, base: ReplayedDevice, root: ReplayedDevice): ByteRuns => {
   function* chunks(): Iterable<ByteRange> {
     const { exceptions, chunkSize } = store
     for (let index = 0; index < exceptions.count; index++) {

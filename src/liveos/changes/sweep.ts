@@ -1,3 +1,4 @@
+import type { ByteRuns } from '../../block/byte-runs.js'
 import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
 import { hasMap } from '../../fs/ext4/content.js'
@@ -6,7 +7,6 @@ import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import { ownedRuns } from '../../fs/ext4/sweep.js'
 import type { Group, Volume } from '../../fs/ext4/volume.js'
 import { ahead } from './ahead.js'
-import type { ByteRanges } from './ranges.js'
 import { type Side, stopIfAborted, type Told } from './side.js'
 
 const PIECE = 1 << 20
@@ -30,7 +30,7 @@ export interface Swept {
 export interface Sweeping {
   readonly base: Side
   readonly root: Side
-  readonly touched: ByteRanges
+  readonly touched: ByteRuns
   readonly told: Told
   readonly signal: AbortSignal | undefined
   onBytes(doneBytes: number, totalBytes: number): void
