@@ -11,6 +11,10 @@ const PACKAGES: Readonly<Record<string, string>> = {
   losetup: 'util-linux',
   blkid: 'util-linux',
   cp: 'coreutils',
+  nbdfuse: 'nbdfuse',
+  fusermount3: 'fuse3',
+  mount: 'mount',
+  umount: 'mount',
 }
 
 /** Places where system tools live that a user's PATH may lack. */

@@ -41,7 +41,7 @@ interface Connection {
   socket: Socket
   /** asks it to end; before it has an export, ends it */
   stop: () => void
-  ended: Promise<void> | undefined
+  ended: Promise<void>
 }
 
 const MOST_CONNECTIONS = 16
@@ -122,7 +122,7 @@ export const openServer = async (
       socket.destroy()
       return
     }
-    const connection: Connection = { socket, stop: () => void connection.socket.destroy(), ended: undefined }
+    const connection: Connection = { socket, stop: () => void connection.socket.destroy(), ended: Promise.resolve() }
     connections.add(connection)
     connection.ended = serve(connection).finally(() => connections.delete(connection))
   })

@@ -1,28 +1,36 @@
-import { LiveError } from '../error.js'
-import type { TargetInput } from '../liveos/target.js'
-import type { Layer } from '../liveos/view.js'
+import { type ErrorCode, type ErrorData, LiveError } from '../error.js'
+import { startNode } from '../host/node-process.js'
+import type { ServeOutcome } from './serve.js'
+import type { ExportDescription } from './serve-view.js'
 
-/**
- * What can be exported as bytes: the views of `Layer` (`root` with the overlay, `base` without, `home` image, `medium` the
- * stick's own partition), and `overlay`, the store itself as it lies on the stick.
- */
-export type ExportLayer = Layer | 'overlay'
+export type { ExportDescription, ExportLayer } from './serve-view.js'
 
-/** A view to be exported; plain JSON, so that another process can open it. */
-export interface ExportDescription {
-  readonly input: TargetInput
-  readonly layer: ExportLayer
-  /** show what an overlay still holds that the kernel has given up */
-  readonly ignoreInvalid?: boolean | undefined
-  /**
-   * Path of a store file that takes all writes, by `openWritableSnapshot` over the view: read-only without it. Where there
-   * is no such file, an empty store is made, sparse and with room for every chunk. It stays there at the end, flushed, for
-   * `readStore` and `snapshot` with the same view as origin.
-   */
-  readonly scratch?: string | undefined
-}
+/** What the process of an export is told. */
+export type ServeRequest =
+  | {
+      readonly kind: 'start'
+      readonly description: ExportDescription
+      /** it ends after its last client */
+      readonly once: boolean
+      /** it goes on when who started it has ended */
+      readonly detach: boolean
+    }
+  | { readonly kind: 'open file'; readonly mountPoint: string | undefined; readonly readOnly: boolean }
+  | { readonly kind: 'close file' }
+  | { readonly kind: 'stop' }
 
-/** An export in a process of its own. It ends when this process does. */
+/** What it answers. */
+export type ServeAnswer =
+  | { readonly kind: 'started'; readonly uri: string; readonly socket: string; readonly size: number }
+  | { readonly kind: 'file'; readonly file: { readonly path: string; readonly by: ExportFile['by'] } | null }
+  | { readonly kind: 'file closed' }
+  | { readonly kind: 'stopped'; readonly outcome: ServeOutcome | null }
+  | {
+      readonly kind: 'failed'
+      readonly error: { readonly code: ErrorCode | 'BUG'; readonly message: string; readonly data?: ErrorData }
+    }
+
+/** An export in a process of its own. It ends when this process does, unless it was released. */
 export interface RunningExport {
   readonly pid: number
   /** absolute path of its Unix socket, mode 0600 in a private directory */
@@ -31,12 +39,16 @@ export interface RunningExport {
   readonly uri: string
   /** bytes of the exported view */
   readonly size: number
+  /** as `openExportFile` */
+  openFile(place?: FilePlace): Promise<ExportFile | undefined>
   /**
-   * Flushes, closes the view and the scratch store and ends the process. May be called again.
+   * Takes its file away, flushes, closes the view and the scratch store and ends the process. May be called again.
    *
    * @throws IO, NO_SPACE  the last flush failed, or the process was gone before
    */
-  stop(): Promise<void>
+  stop(): Promise<ServeOutcome | null>
+  /** Lets it go on when this process ends; it ends after its last client, or by SIGTERM, which flushes too. */
+  release(): void
 }
 
 /** An export as a file or block device of this computer, for programs such as e2fsck that know no NBD. */
@@ -47,20 +59,78 @@ export interface ExportFile {
   stop(): Promise<void>
 }
 
+/** Where the file of an export is to be. */
+export interface FilePlace {
+  /** an empty directory for nbdfuse, a temporary one if left out */
+  readonly mountPoint?: string | undefined
+  readonly readOnly?: boolean | undefined
+}
+
+/** The compiled module; from source, as tests run, the one that the build left in dist. */
+const childUrl = (): URL =>
+  new URL(import.meta.url.endsWith('.ts') ? '../../dist/ops/serve-child.js' : './serve-child.js', import.meta.url)
+
+/** @throws  what failed there */
+const checked = (answer: unknown): Exclude<ServeAnswer, { kind: 'failed' }> => {
+  const told = answer as ServeAnswer
+  if (told.kind !== 'failed') return told
+  const { code, message, data } = told.error
+  throw code === 'BUG' ? new Error(message) : new LiveError(code, message, data)
+}
+
 /**
  * Starts an export in a process of its own: what uses the view through a mount must never wait for this process.
  *
- * @throws NOT_FOUND, USAGE, CORRUPT, UNSUPPORTED, IO  as opening the view throws them, there
+ * @throws NOT_FOUND, USAGE, CORRUPT, UNSUPPORTED, IO  as opening the view throws them, there; CANCELLED
  */
 export const startExport = async (
-  _description: ExportDescription,
-  _options: { readonly signal?: AbortSignal } = {},
+  description: ExportDescription,
+  {
+    signal,
+    release = false,
+    script = childUrl(),
+  }: {
+    readonly signal?: AbortSignal
+    /** it may be let go: it ends by itself after its last client */
+    readonly release?: boolean
+    readonly script?: URL
+  } = {},
 ): Promise<RunningExport> => {
-  throw new LiveError('IO', 'not built yet')
+  const request: ServeRequest = { kind: 'start', description, once: release, detach: release }
+  const child = await startNode(script, request, signal)
+  const started = checked(child.first)
+  if (started.kind !== 'started') throw new LiveError('IO', 'the process of an export said nothing of use')
+  let stopping: Promise<ServeOutcome | null> | undefined
+  const stop = async (): Promise<ServeOutcome | null> => {
+    const stopped = checked(await child.ask({ kind: 'stop' } satisfies ServeRequest))
+    await child.ended
+    return stopped.kind === 'stopped' ? stopped.outcome : null
+  }
+  const { uri, socket, size } = started
+  return {
+    pid: child.pid,
+    uri,
+    socket,
+    size,
+    async openFile({ mountPoint, readOnly = false } = {}) {
+      const opened = checked(await child.ask({ kind: 'open file', mountPoint, readOnly } satisfies ServeRequest))
+      if (opened.kind !== 'file' || !opened.file) return undefined
+      return {
+        ...opened.file,
+        stop: async () => void checked(await child.ask({ kind: 'close file' } satisfies ServeRequest)),
+      }
+    },
+    stop: () => (stopping ??= stop()),
+    release: child.release,
+  }
 }
 
 /**
  * Gives a running export a path: by nbdfuse, or as root by the kernel's nbd. Undefined where this computer can do neither.
- * Touch what is below the path only from other programs, never from this process.
+ * The export's own process starts it and takes it away again at its end, also where this process was killed. Touch what is
+ * below the path only from other programs, never from this process.
+ *
+ * @throws IO
  */
-export const openExportFile = async (_running: RunningExport): Promise<ExportFile | undefined> => undefined
+export const openExportFile = (running: RunningExport, place?: FilePlace): Promise<ExportFile | undefined> =>
+  running.openFile(place)

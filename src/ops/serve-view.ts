@@ -1,0 +1,238 @@
+import type { Device, WritableDevice } from '../block/device.js'
+import { createFile, openWritableFile } from '../block/file.js'
+import { openWritableSnapshot, type WritableSnapshot } from '../block/snapshot/writable.js'
+import { isLiveError, LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
+import { type FileLock, lockFile } from '../host/file-lock.js'
+import { factsOf } from '../host/folder.js'
+import { liveVolumes, openTarget, volumesOf } from '../liveos/open-target.js'
+import { openSource } from '../liveos/source.js'
+import { openStack } from '../liveos/stack.js'
+import { findRunning, findTarget, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
+import type { Layer } from '../liveos/view.js'
+import { checkNothingBeside } from './grow-target.js'
+import { checkNotInUse, checkWritable } from './identity.js'
+import { overlayOf } from './reset.js'
+
+/**
+ * What can be exported as bytes: the views of `Layer` (`root` with the overlay, `base` without, `home` image, `medium` the
+ * stick's own partition), and `overlay`, the store itself as it lies on the stick.
+ */
+export type ExportLayer = Layer | 'overlay'
+
+/** A view to be exported; plain JSON, so that another process can open it. */
+export interface ExportDescription {
+  readonly input: TargetInput
+  readonly layer: ExportLayer
+  /** show what an overlay still holds that the kernel has given up */
+  readonly ignoreInvalid?: boolean | undefined
+  /**
+   * Path of a store file that takes all writes, by `openWritableSnapshot` over the view: read-only without it. Where there
+   * is no such file, an empty store is made, sparse and with room for every chunk. It stays there at the end, flushed, for
+   * `readStore` and `snapshot` with the same view as origin.
+   */
+  readonly scratch?: string | undefined
+  /** writes go into the overlay of the stick; of `root` only */
+  readonly persist?: boolean | undefined
+}
+
+/** A view opened as bytes. */
+export interface ExportView {
+  readonly device: Device | WritableDevice
+  /** where writes go: the scratch store, or the stick's overlay */
+  readonly snapshot: WritableSnapshot | undefined
+  readonly findings: readonly Finding[]
+  /** bytes: reads of multiples of it expand no block twice */
+  readonly preferredBlockSize: number
+  close(): Promise<void>
+}
+
+interface Opened {
+  readonly device: Device
+  readonly findings: readonly Finding[]
+  readonly preferredBlockSize?: number
+  close(): Promise<void>
+}
+
+const PAGE = 4096
+
+/** Closes one after the other, each whatever the one before did; the first failure is told. */
+const closeInOrder = async (open: readonly Pick<Device, 'close'>[]): Promise<void> => {
+  const [first, ...rest] = open
+  if (!first) return
+  try {
+    await first.close()
+  } finally {
+    await closeInOrder(rest)
+  }
+}
+
+const fileOf = async (file: TargetFile, findings: readonly Finding[] = []): Promise<Opened> => {
+  const device = await file.folder.open(file.name)
+  return { device, findings, close: () => device.close() }
+}
+
+const invalidFinding = (path: string): Finding => ({
+  code: 'OVERLAY_INVALID',
+  severity: 'warning',
+  where: path,
+  message: 'the kernel reads this overlay no more; served is what it still holds, and the last changes may be missing',
+})
+
+const openRoot = async (target: Target, ignoreInvalid: boolean): Promise<Opened> => {
+  try {
+    const stack = await openStack(target, { ignoreInvalid })
+    const { store, file } = stack.overlay ?? {}
+    const isInvalid = store?.state === 'invalid' || store?.truncated
+    return {
+      device: stack.root,
+      findings: file && isInvalid ? [invalidFinding(file.path)] : [],
+      preferredBlockSize: stack.base.squashfs?.file.blockSize ?? PAGE,
+      close: stack.close,
+    }
+  } catch (error) {
+    // An image that is the root filesystem itself can be mounted as it is, whether its files can be read here or not.
+    const isItself = isLiveError(error) && ['flat squashfs', 'EROFS'].includes(String(error.data.feature))
+    if (!isItself || target.overlay) throw error
+    return fileOf(target.base)
+  }
+}
+
+const openMedium = async (input: TargetInput): Promise<Opened> => {
+  const source = await openSource(input.target ?? (await findRunning()))
+  try {
+    if (source.kind === 'directory')
+      throw new LiveError(
+        'USAGE',
+        `${source.name} is mounted, and what a mounted filesystem has on its device changes at any time: unmount it and name the device or image`,
+        { path: source.name },
+      )
+    const volumes = volumesOf(source, input.partition).filter(({ device, fs }) => device && fs)
+    const meant = volumes.length > 1 ? await liveVolumes(source, volumes) : volumes
+    const [volume] = meant
+    if (!volume?.device || meant.length !== 1)
+      throw new LiveError(
+        'USAGE',
+        `${source.name} has ${volumes.length === 0 ? 'no filesystem that is known' : 'several filesystems: choose one with --partition'}`,
+        { path: source.name },
+      )
+    return { device: volume.device, findings: [], close: source.close }
+  } catch (error) {
+    await source.close()
+    throw error
+  }
+}
+
+const openReadOnly = async ({ input, layer, ignoreInvalid = false }: ExportDescription): Promise<Opened> => {
+  if (layer === 'medium') return openMedium(input)
+  const wanted = layer === 'root' || layer === 'overlay' ? input : { ...input, baseOnly: true }
+  const { target, close } = await openTarget(wanted)
+  const missing = (what: string): LiveError =>
+    new LiveError('NOT_FOUND', `${target.name} has no ${what}`, { path: target.name })
+  const open = (): Promise<Opened> => {
+    if (layer === 'home') {
+      if (!target.home) throw missing('home image: /home is a part of its root')
+      return fileOf(target.home)
+    }
+    if (layer === 'overlay') {
+      if (!target.overlay) throw missing('overlay')
+      return fileOf(target.overlay)
+    }
+    return openRoot(target, ignoreInvalid)
+  }
+  try {
+    const opened = await open()
+    return {
+      ...opened,
+      async close() {
+        await opened.close()
+        await close()
+      },
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+const SCRATCH_SECTORS = 8
+const SCRATCH_CHUNK = SCRATCH_SECTORS * 512
+const PER_AREA = SCRATCH_CHUNK / 16
+
+/** Bytes of a store with room for every chunk of a view; a file of that size is all hole at first. */
+const scratchSize = (viewSize: number): number => {
+  const chunks = Math.ceil(viewSize / SCRATCH_CHUNK)
+  return (chunks + Math.ceil(chunks / PER_AREA) + 4) * SCRATCH_CHUNK
+}
+
+const openScratch = async (path: string, viewSize: number): Promise<WritableDevice> => {
+  if (await factsOf(path)) return openWritableFile(path)
+  const file = await createFile(path, { mode: 0o600, exclusive: true })
+  await file.truncate(scratchSize(viewSize))
+  return file
+}
+
+/** The stack of a stick whose overlay takes the writes. @throws REFUSED, READ_ONLY, NOT_FOUND */
+const openPersistent = async (input: TargetInput): Promise<ExportView> => {
+  const target = await findTarget(input)
+  const overlay = overlayOf(target)
+  await checkNotInUse(target)
+  await checkNothingBeside(target)
+  await checkWritable(target)
+  const open: Pick<Device, 'close'>[] = []
+  let lock: FileLock | undefined
+  const close = async (): Promise<void> => {
+    await closeInOrder([...open].reverse())
+    await lock?.release()
+  }
+  try {
+    lock = await lockFile(overlay.path)
+    const stack = await openStack({ ...target, overlay: undefined })
+    open.push(stack)
+    const cow = await overlay.folder.openWritable(overlay.name)
+    open.push(cow)
+    const snapshot = await openWritableSnapshot(stack.root, cow)
+    open.push(snapshot)
+    const preferredBlockSize = stack.base.squashfs?.file.blockSize ?? PAGE
+    return { device: snapshot, snapshot, findings: [], preferredBlockSize, close }
+  } catch (error) {
+    await close().catch(() => undefined)
+    throw error
+  }
+}
+
+/**
+ * Opens a view as bytes, with what takes its writes.
+ *
+ * @throws NOT_FOUND, USAGE, CORRUPT, UNSUPPORTED, IO  as opening the target; REFUSED, READ_ONLY  where the overlay is to be written
+ */
+export const openExportView = async (description: ExportDescription): Promise<ExportView> => {
+  const { input, layer, scratch, persist = false } = description
+  if (persist) {
+    if (layer !== 'root' || scratch !== undefined)
+      throw new LiveError('USAGE', 'the overlay takes writes of the root only, and no scratch file beside it', {
+        layer,
+      })
+    return openPersistent(input)
+  }
+  const opened = await openReadOnly(description)
+  const { device, findings, preferredBlockSize = PAGE, close } = opened
+  if (scratch === undefined) return { device, snapshot: undefined, findings, preferredBlockSize, close }
+  let cow: WritableDevice | undefined
+  try {
+    cow = await openScratch(scratch, device.size)
+    const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
+    const store = cow
+    return {
+      device: snapshot,
+      snapshot,
+      findings,
+      preferredBlockSize,
+      close: () => closeInOrder([snapshot, store, { close }]),
+    }
+  } catch (error) {
+    await cow?.close()
+    await close()
+    throw error
+  }
+}
