@@ -3,12 +3,20 @@ import { createFile, openWritableFile } from '../block/file.js'
 import { openWritableSnapshot, type WritableSnapshot } from '../block/snapshot/writable.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type FileLock, lockFile } from '../host/file-lock.js'
+import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
 import { factsOf } from '../host/folder.js'
 import { liveVolumes, openTarget, volumesOf } from '../liveos/open-target.js'
 import { openSource } from '../liveos/source.js'
 import { openStack } from '../liveos/stack.js'
-import { findRunning, findTarget, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
+import {
+  findRunning,
+  findTarget,
+  type HostFile,
+  type Target,
+  type TargetFile,
+  type TargetInput,
+  type WritableTarget,
+} from '../liveos/target.js'
 import type { Layer } from '../liveos/view.js'
 import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, checkWritable } from './identity.js'
@@ -38,6 +46,8 @@ export interface ExportDescription {
 
 /** A view opened as bytes. */
 export interface ExportView {
+  /** of the target, as it was named */
+  readonly name: string
   readonly device: Device | WritableDevice
   /** where writes go: the scratch store, or the stick's overlay */
   readonly snapshot: WritableSnapshot | undefined
@@ -48,6 +58,7 @@ export interface ExportView {
 }
 
 interface Opened {
+  readonly name: string
   readonly device: Device
   readonly findings: readonly Finding[]
   readonly preferredBlockSize?: number
@@ -67,9 +78,9 @@ const closeInOrder = async (open: readonly Pick<Device, 'close'>[]): Promise<voi
   }
 }
 
-const fileOf = async (file: TargetFile, findings: readonly Finding[] = []): Promise<Opened> => {
+const fileOf = async (name: string, file: TargetFile): Promise<Opened> => {
   const device = await file.folder.open(file.name)
-  return { device, findings, close: () => device.close() }
+  return { name, device, findings: [], close: () => device.close() }
 }
 
 const invalidFinding = (path: string): Finding => ({
@@ -85,6 +96,7 @@ const openRoot = async (target: Target, ignoreInvalid: boolean): Promise<Opened>
     const { store, file } = stack.overlay ?? {}
     const isInvalid = store?.state === 'invalid' || store?.truncated
     return {
+      name: target.name,
       device: stack.root,
       findings: file && isInvalid ? [invalidFinding(file.path)] : [],
       preferredBlockSize: stack.base.squashfs?.file.blockSize ?? PAGE,
@@ -94,7 +106,7 @@ const openRoot = async (target: Target, ignoreInvalid: boolean): Promise<Opened>
     // An image that is the root filesystem itself can be mounted as it is, whether its files can be read here or not.
     const isItself = isLiveError(error) && ['flat squashfs', 'EROFS'].includes(String(error.data.feature))
     if (!isItself || target.overlay) throw error
-    return fileOf(target.base)
+    return fileOf(target.name, target.base)
   }
 }
 
@@ -116,7 +128,7 @@ const openMedium = async (input: TargetInput): Promise<Opened> => {
         `${source.name} has ${volumes.length === 0 ? 'no filesystem that is known' : 'several filesystems: choose one with --partition'}`,
         { path: source.name },
       )
-    return { device: volume.device, findings: [], close: source.close }
+    return { name: source.name, device: volume.device, findings: [], close: source.close }
   } catch (error) {
     await source.close()
     throw error
@@ -132,11 +144,11 @@ const openReadOnly = async ({ input, layer, ignoreInvalid = false }: ExportDescr
   const open = (): Promise<Opened> => {
     if (layer === 'home') {
       if (!target.home) throw missing('home image: /home is a part of its root')
-      return fileOf(target.home)
+      return fileOf(target.name, target.home)
     }
     if (layer === 'overlay') {
       if (!target.overlay) throw missing('overlay')
-      return fileOf(target.overlay)
+      return fileOf(target.name, target.overlay)
     }
     return openRoot(target, ignoreInvalid)
   }
@@ -172,13 +184,26 @@ const openScratch = async (path: string, viewSize: number): Promise<WritableDevi
   return file
 }
 
-/** The stack of a stick whose overlay takes the writes. @throws REFUSED, READ_ONLY, NOT_FOUND */
-const openPersistent = async (input: TargetInput): Promise<ExportView> => {
+/**
+ * A stick whose overlay may take writes.
+ *
+ * @throws REFUSED  in use, or another verb was cut short on it; READ_ONLY, NOT_FOUND
+ */
+export const findPersistent = async (
+  input: TargetInput,
+): Promise<{ readonly target: WritableTarget; readonly overlay: HostFile }> => {
   const target = await findTarget(input)
   const overlay = overlayOf(target)
   await checkNotInUse(target)
   await checkNothingBeside(target)
   await checkWritable(target)
+  await checkNotLocked(overlay.path)
+  return { target, overlay }
+}
+
+/** The stack of a stick whose overlay takes the writes. @throws  as `findPersistent` */
+const openPersistent = async (input: TargetInput): Promise<ExportView> => {
+  const { target, overlay } = await findPersistent(input)
   const open: Pick<Device, 'close'>[] = []
   let lock: FileLock | undefined
   const close = async (): Promise<void> => {
@@ -194,7 +219,7 @@ const openPersistent = async (input: TargetInput): Promise<ExportView> => {
     const snapshot = await openWritableSnapshot(stack.root, cow)
     open.push(snapshot)
     const preferredBlockSize = stack.base.squashfs?.file.blockSize ?? PAGE
-    return { device: snapshot, snapshot, findings: [], preferredBlockSize, close }
+    return { name: target.name, device: snapshot, snapshot, findings: [], preferredBlockSize, close }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
@@ -216,14 +241,15 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
     return openPersistent(input)
   }
   const opened = await openReadOnly(description)
-  const { device, findings, preferredBlockSize = PAGE, close } = opened
-  if (scratch === undefined) return { device, snapshot: undefined, findings, preferredBlockSize, close }
+  const { name, device, findings, preferredBlockSize = PAGE, close } = opened
+  if (scratch === undefined) return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
   let cow: WritableDevice | undefined
   try {
     cow = await openScratch(scratch, device.size)
     const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
     const store = cow
     return {
+      name,
       device: snapshot,
       snapshot,
       findings,
