@@ -6,12 +6,7 @@ import { STATE_SUFFIX, type Target } from '../liveos/target.js'
 import type { RefreshOptions } from './refresh.js'
 import type { RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
-
-/*
- * The state file of a refresh, beside the base image. First sector: the step, JSON filled up with blanks, rewritten in place
- * (one sector, so a cut leaves the old step or the new one). From byte 512 on: what stays the same, JSON; written and
- * flushed before anything else happens, so a state file that can't be read means that nothing had happened yet.
- */
+import { createStepFile, readStepFile, rewriteStep } from './step-file.js'
 
 /**
  * - `writing` the new image is being written beside the old one, or the old one copied to the stage: the stick is as it was
@@ -50,7 +45,6 @@ export interface BegunWith {
   readonly options: Pick<RefreshOptions, 'comp' | 'blockSize' | 'level' | 'trim' | 'verify'>
 }
 
-const SECTOR = 512
 const VERSION = 2
 const HEAD_BYTES = 4096
 const TAIL_BYTES = 65536
@@ -79,47 +73,27 @@ export const markOfName = async (folder: Folder, name: string): Promise<ImageMar
 export const isSameImage = (a: ImageMark | null | undefined, b: ImageMark | null | undefined): boolean =>
   !!a && !!b && a.size === b.size && a.ends === b.ends
 
-const sectorOf = ({ step, fresh, staged }: Pick<RefreshState, 'step' | 'fresh' | 'staged'>): Uint8Array => {
-  const text = JSON.stringify({ liveos: 'refresh', version: VERSION, step, fresh, staged })
-  return Buffer.from(`${text.padEnd(SECTOR - 1)}\n`)
-}
+const stepOf = ({ step, fresh, staged }: Pick<RefreshState, 'step' | 'fresh' | 'staged'>): object => ({
+  liveos: 'refresh',
+  version: VERSION,
+  step,
+  fresh,
+  staged,
+})
 
 /** Makes the state file. It and its name are on the medium when this returns. @throws REFUSED  there is one already; NO_SPACE, IO  and there is none then */
-export const createState = async (folder: Folder, base: string, state: RefreshState): Promise<void> => {
-  const file = await folder.create(base + STATE_SUFFIX)
-  try {
-    try {
-      const { old, keepOld, stage, begun } = state
-      await file.write(SECTOR, Buffer.from(`${JSON.stringify({ old, keepOld, stage, begun })}\n`))
-      await file.flush()
-      await file.write(0, sectorOf(state))
-      await file.flush()
-    } finally {
-      await file.close()
-    }
-    await folder.sync()
-  } catch (error) {
-    // this run made it, so this run may take it away
-    await removeState(folder, base).catch(() => undefined)
-    throw error
-  }
+export const createState = (folder: Folder, base: string, state: RefreshState): Promise<void> => {
+  const { old, keepOld, stage, begun } = state
+  return createStepFile(folder, base + STATE_SUFFIX, stepOf(state), { old, keepOld, stage, begun })
 }
 
 /** Records the next step; on the medium when this returns. @param known  what is known by now: mark of the new image, hash of the staged copy */
-export const recordStep = async (
+export const recordStep = (
   folder: Folder,
   base: string,
   step: RefreshStep,
   { fresh, staged }: Pick<RefreshState, 'fresh' | 'staged'>,
-): Promise<void> => {
-  const file = await folder.openWritable(base + STATE_SUFFIX)
-  try {
-    await file.write(0, sectorOf({ step, fresh, staged }))
-    await file.flush()
-  } finally {
-    await file.close()
-  }
-}
+): Promise<void> => rewriteStep(folder, base + STATE_SUFFIX, stepOf({ step, fresh, staged }))
 
 const isMark = (value: unknown): value is ImageMark =>
   typeof value === 'object' &&
@@ -149,22 +123,9 @@ const isBegun = (value: unknown): value is BegunWith =>
  * @throws UNSUPPORTED  a newer liveos left it
  */
 export const readState = async (folder: Folder, base: string): Promise<RefreshState | 'unreadable' | undefined> => {
-  if (!(await folder.facts(base + STATE_SUFFIX))) return undefined
-  const file = await folder.open(base + STATE_SUFFIX)
-  let text: string
-  try {
-    text = Buffer.from(await file.read(0, Math.min(file.size, 65536))).toString()
-  } finally {
-    await file.close()
-  }
-  let first: { version?: unknown; step?: unknown; fresh?: unknown; staged?: unknown }
-  let rest: { old?: unknown; keepOld?: unknown; stage?: unknown; begun?: unknown }
-  try {
-    first = JSON.parse(text.slice(0, SECTOR))
-    rest = JSON.parse(text.slice(SECTOR))
-  } catch {
-    return 'unreadable'
-  }
+  const file = await readStepFile(folder, base + STATE_SUFFIX)
+  if (file === undefined || file === 'unreadable') return file
+  const { step: first, begun: rest } = file
   if (first.version !== VERSION)
     throw unsupported(
       'state file of another version',
