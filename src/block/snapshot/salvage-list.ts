@@ -241,9 +241,12 @@ export const readEntries = async (cow: Device, geometry: ListGeometry): Promise<
   tear = earliest(tear, twinTear(oldList.to(oldList.count), newList.to(newList.count), perArea, offsetOf))
   const kept = Math.min(oldList.count, tear?.index ?? oldList.count)
   const entries = { oldChunks: oldList.to(kept), newChunks: newList.to(kept) }
-  const behind = tear ? await lostBehind(cow, geometry, tear, entries) : { lost: [], lostCount: 0 }
+  const behind = tear ? await lostBehind(cow, geometry, tear, entries) : { lost: [], lostCount: 0, pastOrigin: 0 }
+  // One entry alone is rather damaged than of another base.
+  if (tear?.kind === 'wrong base' && behind.pastOrigin < 2 && tear.index > 0) tear = { ...tear, kind: 'torn' }
   const staleBehind = !tear && (await isStale(cow, geometry, areaCount))
-  return { ...entries, tear, ...behind, staleBehind }
+  const { lost, lostCount } = behind
+  return { ...entries, tear, lost, lostCount, staleBehind }
 }
 
 const earliest = (one: Tear | undefined, other: Tear | undefined): Tear | undefined =>
@@ -287,10 +290,11 @@ const lostBehind = async (
   geometry: ListGeometry,
   tear: Tear,
   kept: { readonly newChunks: Float64Array; readonly oldChunks: Float64Array },
-): Promise<Pick<ReadEntries, 'lost' | 'lostCount'>> => {
+): Promise<Pick<ReadEntries, 'lost' | 'lostCount'> & { readonly pastOrigin: number }> => {
   const { perArea, chunkCount, originChunks } = geometry
   const lost: LostException[] = []
   let lostCount = 0
+  let pastOrigin = 0
   const known = new Set<number>()
   const keptNew = kept.newChunks.slice().sort()
   const isKept = (chunk: number): boolean => {
@@ -313,14 +317,16 @@ const lostBehind = async (
       last = n
       lostCount++
       const end = tear.kind === 'truncated' ? Number.POSITIVE_INFINITY : chunkCount
-      const sane = newChunk >= 2 && !isAreaChunk(newChunk, perArea) && newChunk < end && oldChunk < originChunks
-      if (!sane || lost.length >= MOST_LOST || known.has(newChunk) || isKept(newChunk)) continue
+      const sane = newChunk >= 2 && !isAreaChunk(newChunk, perArea) && newChunk < end
+      if (sane && oldChunk >= originChunks) pastOrigin++
+      if (!sane || !(oldChunk < originChunks) || lost.length >= MOST_LOST || known.has(newChunk) || isKept(newChunk))
+        continue
       known.add(newChunk)
       lost.push({ index: place, oldChunk, newChunk })
     }
     if (last < perArea - 1) break
   }
-  return { lost, lostCount }
+  return { lost, lostCount, pastOrigin }
 }
 
 /** True where the area behind the last one holds a list that could be one. */

@@ -3,8 +3,6 @@ import type { Device } from '../device.js'
 import { exceptionSet } from './exceptions.js'
 import {
   areaChunk,
-  EXCEPTION_SIZE,
-  exceptionOffset,
   exceptionsPerArea,
   HEADER_SIZE,
   isAreaChunk,
@@ -180,19 +178,3 @@ const geometryOf = (cow: Device, chunkSectors: number, originBytes: number): Lis
     originChunks: Math.ceil(originBytes / chunkSize),
   }
 }
-
-/**
- * True for a size at which the kernel gives up even a store that is to overflow in peace: there the exception that completes
- * the last list has no room for the next one. With chunks of 4 KiB these are 1 MiB and 4 KiB of every 257 chunks, 256 MiB and
- * 513 MiB among them.
- *
- * @param size  bytes of the store
- */
-export const endsBehindArea = (size: number, chunkSize: number): boolean =>
-  Math.floor(size / chunkSize) % (exceptionsPerArea(chunkSize) + 1) === 1
-
-/** Byte offset of the entry at `index`, and bytes of it. */
-export const entryRange = (index: number, chunkSize: number): { offset: number; length: number } => ({
-  offset: exceptionOffset(index, chunkSize),
-  length: EXCEPTION_SIZE,
-})
