@@ -16,19 +16,15 @@ export interface Loop {
 
 /** Loop devices in use. Inode and device need permission to open them; path and name are free for all. */
 export const readLoops = async (): Promise<readonly Loop[]> => {
-  const known = await askLosetup()
-  const loops: Loop[] = []
+  const attached: { name: string; backingFile: string }[] = []
   for (const name of await readdir('/sys/block').catch(() => [])) {
     if (!name.startsWith('loop')) continue
     const file = await readFile(join('/sys/block', name, 'loop/backing_file'), 'utf8').catch(() => undefined)
-    if (file !== undefined)
-      loops.push({
-        name: `/dev/${name}`,
-        backingFile: file.trimEnd(),
-        ...(known.get(`/dev/${name}`) ?? { inode: undefined, device: undefined }),
-      })
+    if (file !== undefined) attached.push({ name: `/dev/${name}`, backingFile: file.trimEnd() })
   }
-  return loops
+  if (attached.length === 0) return []
+  const known = await askLosetup()
+  return attached.map(loop => ({ ...loop, ...(known.get(loop.name) ?? { inode: undefined, device: undefined }) }))
 }
 
 const askLosetup = async (): Promise<Map<string, { inode: number; device: string }>> => {

@@ -1,5 +1,5 @@
-import { readdir, readFile, readlink, realpath, stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { readFile, realpath, stat } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { findTool, runTool } from './process.js'
 
 /** The mounted filesystem that a path is on. */
@@ -84,56 +84,36 @@ export const mountOf = async (path: string): Promise<Mount | undefined> => {
 const unescapeUdev = (name: string): string =>
   name.replace(/\\x([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
 
-const nameUnder = async (folder: string, device: string): Promise<string | undefined> => {
-  try {
-    for (const name of await readdir(folder)) {
-      if (resolve(folder, await readlink(join(folder, name))) === device) return unescapeUdev(name)
-    }
-  } catch {}
-  return undefined
-}
-
 interface Identity {
   readonly label: string | undefined
   readonly uuid: string | undefined
 }
 
-/** What udev knows, by lsblk. */
-const askLsblk = async (device: string): Promise<Identity> => {
-  const none = { label: undefined, uuid: undefined }
-  if (!(await findTool('lsblk'))) return none
-  const { code, stdout } = await runTool('lsblk', ['--json', '--nodeps', '--output', 'LABEL,UUID', '--', device])
-  if (code !== 0) return none
-  try {
-    const { blockdevices = [] } = JSON.parse(stdout) as {
-      blockdevices?: { label?: string | null; uuid?: string | null }[]
-    }
-    return { label: blockdevices[0]?.label ?? undefined, uuid: blockdevices[0]?.uuid ?? undefined }
-  } catch {
-    return none
+/** Label and UUID among lines of NAME=value as udev's blkid builtin and `blkid -o udev` write them. */
+export const parseUdev = (text: string): Identity => {
+  const value = (name: string): string | undefined => {
+    const found = new RegExp(`^(?:E:)?${name}_ENC=(.+)$`, 'm').exec(text)?.[1]
+    return found && unescapeUdev(found)
   }
+  return { label: value('ID_FS_LABEL'), uuid: value('ID_FS_UUID') }
 }
 
 /** What the device itself says, by blkid; needs permission to read it. */
 const askBlkid = async (device: string): Promise<Identity> => {
-  if (!(await findTool('blkid'))) return { label: undefined, uuid: undefined }
-  const value = async (tag: string): Promise<string | undefined> => {
-    const { code, stdout } = await runTool('blkid', ['-c', '/dev/null', '-s', tag, '-o', 'value', device])
-    return code === 0 ? stdout.replace(/\n$/, '') || undefined : undefined
-  }
-  return { label: await value('LABEL'), uuid: await value('UUID') }
+  const none = { label: undefined, uuid: undefined }
+  if (!(await findTool('blkid'))) return none
+  const { code, stdout } = await runTool('blkid', ['-c', '/dev/null', '-o', 'udev', device])
+  return code === 0 ? parseUdev(stdout) : none
 }
 
-/** Label and UUID of a block device: udev's links, which anyone may read; lsblk or blkid where there are none. */
-export const identityOf = async (source: string): Promise<Identity> => {
-  const device = await realpath(source).catch(() => source)
-  const [label, uuid] = await Promise.all([
-    nameUnder('/dev/disk/by-label', device),
-    nameUnder('/dev/disk/by-uuid', device),
-  ])
-  if (uuid) return { label, uuid }
-  const known = await askLsblk(device)
-  return known.uuid ? known : askBlkid(device)
+/** Label and UUID of a block device: what udev knows, which anyone may read; blkid where there is no udev. */
+const identityOf = async (source: string): Promise<Identity> => {
+  try {
+    const { rdev } = await stat(source)
+    const known = parseUdev(await readFile(`/run/udev/data/b${deviceNumber(rdev)}`, 'utf8'))
+    if (known.uuid) return known
+  } catch {}
+  return askBlkid(source)
 }
 
 /** The filesystem that a path is on. */

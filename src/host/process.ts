@@ -7,7 +7,6 @@ import { LiveError } from '../error.js'
 /** Debian's name of the package that brings each tool we call, said when it is missing. */
 const PACKAGES: Readonly<Record<string, string>> = {
   mksquashfs: 'squashfs-tools',
-  lsblk: 'util-linux',
   losetup: 'util-linux',
   blkid: 'util-linux',
   cp: 'coreutils',
