@@ -1,4 +1,5 @@
 import type { Entry } from '../filesystem.js'
+import { openRecent } from '../recent.js'
 import { type Ext4Inode, readInode } from './inode.js'
 import { ROOT_INODE, readListing } from './listing.js'
 import type { Volume } from './volume.js'
@@ -25,11 +26,9 @@ interface Kept {
 
 /** Makes the way to the directories of a volume. */
 export const openDirectories = (volume: Volume): Directories => {
-  /** By inode, the one not used for longest first. */
-  const kept = new Map<number, Promise<Kept>>()
-  const inodes = new Map<number, Ext4Inode>()
-  const sizes = new Map<number, number>()
-  let total = 0
+  /** by inode; one that is being read counts as a single name */
+  const kept = openRecent<number, Promise<Kept>>(NAMES_KEPT)
+  const inodes = openRecent<number, Ext4Inode>(INODES_KEPT)
   /** Of each directory met in a listing, the one that names it: each has one name, so that every walk ends. */
   const parents = new Map<number, number>()
 
@@ -49,39 +48,22 @@ export const openDirectories = (volume: Volume): Directories => {
     }
   }
 
-  const forget = (ino: number): void => {
-    kept.delete(ino)
-    total -= sizes.get(ino) ?? 0
-    sizes.delete(ino)
-  }
-
   const read = async (directory: Ext4Inode): Promise<Kept> => {
     const { entries } = await readListing(volume, directory)
     learnParents(directory, entries)
-    if (kept.has(directory.ino)) {
-      total += entries.length + 1 - (sizes.get(directory.ino) ?? 0)
-      sizes.set(directory.ino, entries.length + 1)
-      for (const ino of kept.keys()) {
-        if (total <= NAMES_KEPT) break
-        if (ino !== directory.ino && sizes.has(ino)) forget(ino)
-      }
-    }
     return { entries, byName: undefined }
   }
 
   const directoryOf = (directory: Ext4Inode): Promise<Kept> => {
     const { ino } = directory
     const known = kept.get(ino)
-    if (known) {
-      kept.delete(ino)
-      kept.set(ino, known)
-      return known
-    }
+    if (known) return known
     const promise = Promise.resolve().then(() => read(directory))
-    kept.set(ino, promise)
-    promise.catch(() => {
-      if (kept.get(ino) === promise) forget(ino)
-    })
+    kept.set(ino, promise, 1)
+    promise.then(
+      ({ entries }) => kept.set(ino, promise, entries.length + 1),
+      () => kept.delete(ino),
+    )
     return promise
   }
 
@@ -94,20 +76,13 @@ export const openDirectories = (volume: Volume): Directories => {
     },
     async live({ name, inode: ino, kind }) {
       const known = inodes.get(ino)
-      if (known && known.kind === kind) {
-        inodes.delete(ino)
-        inodes.set(ino, known)
-        return known
-      }
+      if (known && known.kind === kind) return known
       const inode = await readInode(volume, ino)
       const wrong = (at: number, field: string, expected: string | number, found: string | number) =>
         volume.wrong(inode.offset + at, `${field} of inode ${ino}, ${JSON.stringify(name)}`, expected, found)
       if (inode.linkCount === 0) throw wrong(26, 'i_links_count', 'at least 1', 'deleted')
       if (inode.kind !== kind) throw wrong(0, 'i_mode', kind, inode.kind ?? 'none')
-      if (kind === 'directory') {
-        inodes.set(ino, inode)
-        if (inodes.size > INODES_KEPT) inodes.delete(inodes.keys().next().value!)
-      }
+      if (kind === 'directory') inodes.set(ino, inode, 1)
       return inode
     },
   }

@@ -1,6 +1,7 @@
 import { corrupt, LiveError } from '../../error.js'
 import { type FileKind, splitPath } from '../filesystem.js'
 import { decodeName, encodeName } from '../name.js'
+import { openRecent } from '../recent.js'
 import type { Listed } from './directory.js'
 import type { DirectoryInode, Inode } from './inode.js'
 
@@ -56,28 +57,8 @@ interface KnownDirectory {
 
 /** Makes the way from paths to the inodes of one image. */
 export const openPaths = ({ name: device, root, inodeAt, listing, keyOf, positionOf }: PathsOf): Paths => {
-  /**
-   * Directories used lately, by their reference: whoever walks a tree by paths comes by each often. What is not used while
-   * `recent` fills up is forgotten with `older`. An order by use would cost a Map more than all the rest of a lookup.
-   */
-  let recent = new Map<number, KnownDirectory>()
-  let older = new Map<number, KnownDirectory>()
-  let recentNames = 0
-  const keep = (key: number, directory: KnownDirectory): void => {
-    recent.set(key, directory)
-    recentNames += directory.names.size
-    if (recentNames <= KNOWN_NAMES / 2) return
-    older = recent
-    recent = new Map()
-    recentNames = 0
-  }
-  const known = (key: number): KnownDirectory | undefined => {
-    const found = recent.get(key)
-    if (found) return found
-    const old = older.get(key)
-    if (old) keep(key, old)
-    return old
-  }
+  /** Directories used lately, by their reference: whoever walks a tree by paths comes by each often. */
+  const known = openRecent<number, KnownDirectory>(KNOWN_NAMES)
   /** the directory that a lookup from the root ended in last, by its path as it was written, with a slash at the end */
   let latest: { readonly path: string; readonly names: Names } | undefined
   const inodes = new Map<string, Inode>()
@@ -101,16 +82,15 @@ export const openPaths = ({ name: device, root, inodeAt, listing, keyOf, positio
   }
   const namesOf = async (inode: DirectoryInode): Promise<Names> => {
     const key = keyOf(inode)
-    const before = known(key)
+    const before = known.get(key)
     if (before) return before.names
     const names = byName(await listing(inode), inode)
-    // somebody else may have read it meanwhile
-    if (!recent.has(key)) keep(key, { inode, names })
+    known.set(key, { inode, names }, names.size)
     return names
   }
 
   const inodeOf = async (entry: Named): Promise<Inode> =>
-    (entry.kind === 'directory' ? known(referenceKey(entry))?.inode : undefined) ?? (await inodeAt(entry))
+    (entry.kind === 'directory' ? known.get(referenceKey(entry))?.inode : undefined) ?? (await inodeAt(entry))
   const named = (names: Names, name: string): Named | undefined =>
     // one spelling of a name is kept: a caller's own may escape what needs none
     names.get(name) ?? (name.isWellFormed() ? undefined : names.get(decodeName(encodeName(name))))
@@ -118,7 +98,7 @@ export const openPaths = ({ name: device, root, inodeAt, listing, keyOf, positio
     new LiveError('NOT_FOUND', `${device}: no file or directory ${path}`, { device, path })
 
   const fromRoot = async (path: string, above: string): Promise<Inode> => {
-    let inode: Inode = known(referenceKey(root))?.inode ?? (await inodeAt(root))
+    let inode: Inode = known.get(referenceKey(root))?.inode ?? (await inodeAt(root))
     if (inode.kind !== 'directory')
       throw corrupt({ device, offset: 32, field: 'root_inode', expected: 'a directory', found: inode.kind })
     const way = splitPath(path)
