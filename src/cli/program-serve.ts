@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
-import { argument, oneOf, verb, where } from './verb.js'
+import { argument, bare, oneOf, TARGET, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const PART = 'root, base (without the overlay), home, medium (the stick’s own filesystem) or overlay (the store itself)'
@@ -67,6 +67,43 @@ const serveVerb = (done: (code: number) => void) =>
       )
     })
 
+const mountVerb = (done: (code: number) => void) =>
+  bare('mount', 'mount the root filesystem as the booted system sees it, or another part; the stick stays as it is', [
+    'liveos mount /run/media/me/LIVE mnt',
+    'liveos mount stick.img mnt --part home',
+    'liveos mount stick.img mnt --writable   # what is written is thrown away by umount',
+    'liveos mount /run/media/me/LIVE mnt --persist   # writes go into its overlay',
+    'liveos mount fedora.iso mnt --file   # the image itself, as mnt/nbd',
+  ])
+    .argument('<target>', TARGET)
+    .argument('<mountpoint>', 'an empty directory')
+    .option('--part <name>', PART, part)
+    .option('--base-only', 'leave the overlay out')
+    .option('--file', 'the image itself as MOUNTPOINT/nbd, and not the files in it')
+    .option('--writable', 'writable, into a scratch overlay that umount throws away')
+    .option('--scratch <file>', 'the same, into a store file that stays')
+    .option('--persist', 'writable, into the overlay of the stick')
+    .option('--dry-run', 'show what would be mounted, and how')
+    .option('--yes', 'do not ask')
+    .option('--image <dir>', 'live directory, where a stick holds several images')
+    .option('--partition <n>', 'partition, where several hold a live system', argument(parseNumber))
+    .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')
+    .option('--json', 'print one JSON document and nothing else')
+    .action(async (target, mountPoint, options) => {
+      const { mount } = await import('./mount.js')
+      const { baseOnly: _, ...named } = options
+      done(await mount(where(target, named), mountPoint, { ...choiceOf(options), file: options.file }, options))
+    })
+
+const umountVerb = (done: (code: number) => void) =>
+  bare('umount', 'undo a liveos mount, and wait until what was written is on the medium', ['liveos umount mnt'])
+    .argument('<mountpoint>', 'where it is mounted')
+    .option('--json', 'print one JSON document and nothing else')
+    .action(async (mountPoint, options) => {
+      const { umount } = await import('./mount.js')
+      done(await umount(mountPoint, options))
+    })
+
 /** The verbs that show a target to other programs. */
 export const serveVerbs = (done: (code: number) => void): readonly Command[] =>
-  [serveVerb(done)] as unknown as readonly Command[]
+  [serveVerb(done), mountVerb(done), umountVerb(done)] as unknown as readonly Command[]

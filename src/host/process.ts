@@ -14,6 +14,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   fusermount3: 'fuse3',
   mount: 'mount',
   umount: 'mount',
+  fuse2fs: 'fuse2fs',
 }
 
 /** Places where system tools live that a user's PATH may lack. */

@@ -176,7 +176,7 @@ export const transmit = async (socket: Socket, input: Input, session: Session): 
       return await perform(request, payload, session)
     } catch (error) {
       const errno = errnoOf(error, request)
-      if (errno === NBD_EIO) session.onFailure(error)
+      if (errno === NBD_EIO || (isLiveError(error) && error.code === 'NO_SPACE')) session.onFailure(error)
       const words = error instanceof Error ? error.message : String(error)
       return session.structured
         ? [encodeErrorChunk(request.cookie, errno, words)]

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { assert, isLiveError } from '../error.js'
 import { type NbdFile, openNbdFile } from '../host/nbd-file.js'
 import { type Serving, serveView } from './serve.js'
@@ -6,12 +7,15 @@ import { openExportView } from './serve-view.js'
 
 assert(process.send, 'serve-child runs as a process of its own')
 
-const say = (answer: ServeAnswer): Promise<void> =>
-  new Promise(resolve => {
+const say = async (answer: ServeAnswer): Promise<void> => {
+  if (resultPath !== undefined && (answer.kind === 'stopped' || answer.kind === 'failed'))
+    await writeFile(resultPath, JSON.stringify(answer), { mode: 0o600 }).catch(() => undefined)
+  await new Promise<void>(resolve => {
     // whoever asked may be gone
     if (process.connected && process.send) process.send(answer, () => resolve())
     else resolve()
   })
+}
 
 const failure = (error: unknown): ServeAnswer =>
   isLiveError(error)
@@ -20,7 +24,8 @@ const failure = (error: unknown): ServeAnswer =>
 
 let serving: Serving | undefined
 let file: NbdFile | undefined
-let detached = false
+/** where the last words go once nobody listens */
+let resultPath: string | undefined
 let ending: Promise<void> | undefined
 
 const closeFile = async (): Promise<void> => {
@@ -44,8 +49,7 @@ const finish = async (): Promise<void> => {
 
 const end = (): Promise<void> => (ending ??= finish())
 
-const start = async ({ description, once, detach }: Extract<ServeRequest, { kind: 'start' }>): Promise<void> => {
-  detached = detach
+const start = async ({ description, once }: Extract<ServeRequest, { kind: 'start' }>): Promise<void> => {
   try {
     serving = await serveView(await openExportView(description), { once })
     const { uri, socket, size } = serving
@@ -65,7 +69,13 @@ const answer = async (request: ServeRequest): Promise<void> => {
     if (request.kind === 'open file') {
       const { uri, socket } = serving
       file = await openNbdFile({ uri, socket }, request)
-      await say({ kind: 'file', file: file ? { path: file.path, by: file.by } : null })
+      const told = file && { path: file.path, by: file.by, pid: file.pid, mountPoint: file.mountPoint }
+      await say({ kind: 'file', file: told ?? null })
+    } else if (request.kind === 'release') {
+      resultPath = request.resultPath
+      // Where it was started may be on a stick that is to be unmounted before this ends.
+      process.chdir('/')
+      await say({ kind: 'released' })
     } else {
       await closeFile()
       await say({ kind: 'file closed' })
@@ -78,6 +88,8 @@ const answer = async (request: ServeRequest): Promise<void> => {
 process.on('message', (request: ServeRequest) => void answer(request))
 // Nobody is left who would stop it.
 process.on('disconnect', () => {
-  if (!detached) void end()
+  if (resultPath === undefined) void end()
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void end())
+// Nobody reads what is said here once it was released.
+process.stderr.on('error', () => undefined)

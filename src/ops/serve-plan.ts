@@ -1,8 +1,8 @@
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import { readStore, type Store } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { openTemporary, type TemporaryFolder } from '../host/temporary.js'
+import { detectFs, type FsType } from '../fs/detect.js'
 import { findTarget, type HostFile, type TargetInput } from '../liveos/target.js'
 import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
 import { overlayOf } from './reset.js'
@@ -24,7 +24,7 @@ export type WritesTo = 'none' | 'scratch' | 'overlay'
 export interface ViewChoice {
   readonly part: ExportLayer
   readonly writesTo: WritesTo
-  /** path of a scratch store that stays */
+  /** path of a scratch store that stays, absolute or from the working directory */
   readonly scratch?: string | undefined
 }
 
@@ -35,6 +35,8 @@ export interface ViewPlan {
   readonly part: ExportLayer
   /** bytes */
   readonly size: number
+  /** of the filesystem in it; null where it is none that is known */
+  readonly type: FsType | null
   readonly writesTo: WritesTo
   readonly scratch: string | null
   /** the overlay that takes the writes, and how many bytes of new chunks fit about */
@@ -42,12 +44,14 @@ export interface ViewPlan {
   readonly findings: readonly Finding[]
 }
 
-const describe = (input: TargetInput, { part, writesTo, scratch }: ViewChoice): ExportDescription => ({
+/** The view of a plan, for whoever opens it. */
+export const descriptionOf = (input: TargetInput, { part, writesTo, scratch }: ViewPlan): ExportDescription => ({
   input,
   layer: part,
   ignoreInvalid: writesTo !== 'overlay',
-  ...(writesTo === 'overlay' ? { persist: true } : {}),
-  ...(scratch === undefined ? {} : { scratch }),
+  persist: writesTo === 'overlay',
+  throwAway: writesTo === 'scratch' && scratch === null,
+  scratch: scratch ?? undefined,
 })
 
 const storeOf = async (overlay: HostFile, originSize: number): Promise<Store> => {
@@ -80,8 +84,9 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
       target: view.name,
       part,
       size: view.device.size,
+      type: (await detectFs(view.device)) ?? null,
       writesTo,
-      scratch: scratch ?? null,
+      scratch: scratch === undefined ? null : resolve(scratch),
       overlay:
         overlay && store
           ? {
@@ -101,36 +106,8 @@ export const checkPlanned = async (input: TargetInput, { overlay }: ViewPlan): P
   if (overlay) await checkUnchanged([{ file: overlayOf(await findTarget(input)), planned: overlay.file }])
 }
 
-/** A description with a place for its writes. `remove` takes that away again where it was a temporary one. */
-export const describeView = async (
-  input: TargetInput,
-  choice: ViewChoice,
-): Promise<{ readonly description: ExportDescription; readonly folder: TemporaryFolder | undefined }> => {
-  if (choice.writesTo !== 'scratch' || choice.scratch !== undefined)
-    return { description: describe(input, choice), folder: undefined }
-  const folder = await openTemporary('scratch')
-  return { description: describe(input, { ...choice, scratch: join(folder.path, 'writes.cow') }), folder }
-}
-
-/** Opens a view as it was planned. A temporary scratch store is removed when the view is closed. @throws  as `planView` */
+/** Opens a view as it was planned. @throws  as `planView`; REFUSED  the overlay has changed since */
 export const openPlanned = async (input: TargetInput, plan: ViewPlan): Promise<ExportView> => {
   await checkPlanned(input, plan)
-  const choice = { part: plan.part, writesTo: plan.writesTo, scratch: plan.scratch ?? undefined }
-  const { description, folder } = await describeView(input, choice)
-  try {
-    const view = await openExportView(description)
-    return {
-      ...view,
-      async close() {
-        try {
-          await view.close()
-        } finally {
-          await folder?.remove()
-        }
-      },
-    }
-  } catch (error) {
-    await folder?.remove()
-    throw error
-  }
+  return openExportView(descriptionOf(input, plan))
 }

@@ -12,17 +12,17 @@ export type ServeRequest =
       readonly description: ExportDescription
       /** it ends after its last client */
       readonly once: boolean
-      /** it goes on when who started it has ended */
-      readonly detach: boolean
     }
   | { readonly kind: 'open file'; readonly mountPoint: string | undefined; readonly readOnly: boolean }
   | { readonly kind: 'close file' }
+  | { readonly kind: 'release'; readonly resultPath: string }
   | { readonly kind: 'stop' }
 
 /** What it answers. */
 export type ServeAnswer =
   | { readonly kind: 'started'; readonly uri: string; readonly socket: string; readonly size: number }
-  | { readonly kind: 'file'; readonly file: { readonly path: string; readonly by: ExportFile['by'] } | null }
+  | { readonly kind: 'file'; readonly file: Omit<ExportFile, 'stop'> | null }
+  | { readonly kind: 'released' }
   | { readonly kind: 'file closed' }
   | { readonly kind: 'stopped'; readonly outcome: ServeOutcome | null }
   | {
@@ -47,14 +47,21 @@ export interface RunningExport {
    * @throws IO, NO_SPACE  the last flush failed, or the process was gone before
    */
   stop(): Promise<ServeOutcome | null>
-  /** Lets it go on when this process ends; it ends after its last client, or by SIGTERM, which flushes too. */
-  release(): void
+  /**
+   * Lets it go on when this process ends; by SIGTERM it ends as by `stop`, with `once` also after its last client.
+   *
+   * @param resultPath  file that it writes its last answer to, as JSON
+   */
+  release(resultPath: string): Promise<void>
 }
 
 /** An export as a file or block device of this computer, for programs such as e2fsck that know no NBD. */
 export interface ExportFile {
   readonly path: string
   readonly by: 'nbdfuse' | 'kernel nbd'
+  /** of nbdfuse: its process, and where it is mounted */
+  readonly pid: number | undefined
+  readonly mountPoint: string | undefined
   /** Takes the mount away; the export itself goes on. @throws IO */
   stop(): Promise<void>
 }
@@ -87,16 +94,16 @@ export const startExport = async (
   description: ExportDescription,
   {
     signal,
-    release = false,
+    once = false,
     script = childUrl(),
   }: {
     readonly signal?: AbortSignal
-    /** it may be let go: it ends by itself after its last client */
-    readonly release?: boolean
+    /** it ends by itself after its last client */
+    readonly once?: boolean
     readonly script?: URL
   } = {},
 ): Promise<RunningExport> => {
-  const request: ServeRequest = { kind: 'start', description, once: release, detach: release }
+  const request: ServeRequest = { kind: 'start', description, once }
   const child = await startNode(script, request, signal)
   const started = checked(child.first)
   if (started.kind !== 'started') throw new LiveError('IO', 'the process of an export said nothing of use')
@@ -121,7 +128,10 @@ export const startExport = async (
       }
     },
     stop: () => (stopping ??= stop()),
-    release: child.release,
+    async release(resultPath) {
+      checked(await child.ask({ kind: 'release', resultPath } satisfies ServeRequest))
+      child.release()
+    },
   }
 }
 

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { Device, WritableDevice } from '../block/device.js'
 import { createFile, openWritableFile } from '../block/file.js'
 import { openWritableSnapshot, type WritableSnapshot } from '../block/snapshot/writable.js'
@@ -5,6 +6,7 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
 import { factsOf } from '../host/folder.js'
+import { openTemporary, type TemporaryFolder } from '../host/temporary.js'
 import { liveVolumes, openTarget, volumesOf } from '../liveos/open-target.js'
 import { openSource } from '../liveos/source.js'
 import { openStack } from '../liveos/stack.js'
@@ -40,6 +42,8 @@ export interface ExportDescription {
    * `readStore` and `snapshot` with the same view as origin.
    */
   readonly scratch?: string | undefined
+  /** the same in a temporary folder, removed when the view is closed */
+  readonly throwAway?: boolean | undefined
   /** writes go into the overlay of the stick; of `root` only */
   readonly persist?: boolean | undefined
 }
@@ -232,9 +236,9 @@ const openPersistent = async (input: TargetInput): Promise<ExportView> => {
  * @throws NOT_FOUND, USAGE, CORRUPT, UNSUPPORTED, IO  as opening the target; REFUSED, READ_ONLY  where the overlay is to be written
  */
 export const openExportView = async (description: ExportDescription): Promise<ExportView> => {
-  const { input, layer, scratch, persist = false } = description
+  const { input, layer, scratch, throwAway = false, persist = false } = description
   if (persist) {
-    if (layer !== 'root' || scratch !== undefined)
+    if (layer !== 'root' || scratch !== undefined || throwAway)
       throw new LiveError('USAGE', 'the overlay takes writes of the root only, and no scratch file beside it', {
         layer,
       })
@@ -242,22 +246,26 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
   }
   const opened = await openReadOnly(description)
   const { name, device, findings, preferredBlockSize = PAGE, close } = opened
-  if (scratch === undefined) return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
+  if (scratch === undefined && !throwAway)
+    return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
   let cow: WritableDevice | undefined
+  let folder: TemporaryFolder | undefined
   try {
-    cow = await openScratch(scratch, device.size)
+    folder = scratch === undefined ? await openTemporary('scratch') : undefined
+    cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device.size)
     const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
-    const store = cow
+    const parts = [snapshot, cow, ...(folder ? [{ close: folder.remove }] : []), { close }]
     return {
       name,
       device: snapshot,
       snapshot,
       findings,
       preferredBlockSize,
-      close: () => closeInOrder([snapshot, store, { close }]),
+      close: () => closeInOrder(parts),
     }
   } catch (error) {
     await cow?.close()
+    await folder?.remove()
     await close()
     throw error
   }
