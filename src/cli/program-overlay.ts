@@ -33,6 +33,29 @@ const growVerb = (done: (code: number) => void) =>
       done(await grow(where(target, options), { size: options.size, fill: options.fill }, options))
     })
 
+const compactVerb = (done: (code: number) => void) =>
+  verb(
+    'compact',
+    'write the overlay anew without what equals the base or is free in the root filesystem; the system stays as it is',
+    [
+      'liveos compact /run/media/me/LIVE --dry-run   # how much it would give back',
+      'liveos compact /run/media/me/LIVE',
+      'liveos compact /run/media/me/LIVE --stage /var/tmp   # no room for both overlays',
+      'liveos compact /run/media/me/LIVE --size 128M',
+    ],
+    MOUNTED,
+  )
+    .option('--size <size>', 'size of the new overlay; +64M or -64M against the old one', argument(parseSizeChange))
+    .option('--stage <dir>', 'folder elsewhere for the new overlay, where the stick has no room for both')
+    .option('--no-trim', 'keep what the root filesystem has free')
+    .option('--dry-run', 'show the plan and change nothing')
+    .option('--yes', 'do not ask')
+    .action(async (target, options) => {
+      const { compact } = await import('./compact.js')
+      const { size, stage, trim } = options
+      done(await compact(where(target, options), { size, stage, trim }, options))
+    })
+
 /** The verbs that change the overlay's file and keep what it holds. */
 export const overlayVerbs = (done: (code: number) => void): readonly Command[] =>
-  [growVerb(done)] as unknown as readonly Command[]
+  [growVerb(done), compactVerb(done)] as unknown as readonly Command[]

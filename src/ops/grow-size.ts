@@ -26,7 +26,14 @@ export const isTrapSize = (size: number, chunkSize: number): boolean => {
 }
 
 /** How small a store may become: what it holds, and room for one chunk more with the area that it may need. */
-export const leastSize = ({ chunkSize, exceptions, nextFreeChunk, areaCount }: Store): number => {
+export const leastSize = ({
+  chunkSize,
+  exceptions,
+  nextFreeChunk,
+  areaCount,
+}: Pick<Store, 'chunkSize' | 'nextFreeChunk' | 'areaCount'> & {
+  readonly exceptions: { readonly count: number }
+}): number => {
   const perArea = exceptionsPerArea(chunkSize)
   const areaEnd = (area: number): number => areaChunk(area, perArea) + 1
   const fillsArea = (exceptions.count + 1) % perArea === 0

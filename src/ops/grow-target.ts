@@ -8,11 +8,12 @@ import {
   findTarget,
   hostFile,
   RESET_SUFFIX,
-  STATE_SUFFIX,
   type TargetInput,
   UNDO_SUFFIX,
   type WritableTarget,
 } from '../liveos/target.js'
+import { checkNoCompact } from './compact-state.js'
+import { checkNoRefresh } from './refresh-state.js'
 
 /**
  * The target of a verb that wants an overlay and can do without its base: a stick, a pair, or an overlay that is itself a
@@ -45,13 +46,21 @@ export const findOverlay = async (input: TargetInput): Promise<WritableTarget> =
   }
 }
 
-/** @throws REFUSED  another verb was cut short on this overlay, or what it did can still be taken back */
-export const checkNothingBeside = async ({ name, base, overlay }: WritableTarget): Promise<void> => {
+/**
+ * Refuses an overlay that another verb works on or was cut short on, or whose last change can still be taken back.
+ *
+ * @param own  the overlay whose compaction may have been cut short: the caller goes on with that
+ * @throws REFUSED
+ */
+export const checkNothingBeside = async (target: WritableTarget, own?: string): Promise<void> => {
+  const { name, base, overlay } = target
   const refuse = (path: string, sentence: string): LiveError => new LiveError('REFUSED', sentence, { path })
-  const again = (verb: string) => `a ${verb} was cut short here: run 'liveos ${verb} ${name}' first`
-  if (await base.folder.facts(base.name + STATE_SUFFIX)) throw refuse(base.path, again('refresh'))
+  await checkNoRefresh(target)
+  await checkNoCompact(base.folder, name, own)
+  if (overlay && overlay.folder.path !== base.folder.path) await checkNoCompact(overlay.folder, name, own)
   if (!overlay) return
-  if (await overlay.folder.facts(overlay.name + RESET_SUFFIX)) throw refuse(overlay.path, again('reset'))
+  if (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
+    throw refuse(overlay.path, `a reset was cut short here: run 'liveos reset ${name}' first`)
   if (await overlay.folder.facts(overlay.name + UNDO_SUFFIX))
     throw refuse(
       overlay.path,
