@@ -1,6 +1,7 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { fileVerbs } from './program-files.js'
 import { overlayVerbs } from './program-overlay.js'
+import { repairVerbs } from './program-repair.js'
 import { serveVerbs } from './program-serve.js'
 import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
@@ -137,6 +138,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   program.addCommand(verifyVerb(done))
   for (const command of fileVerbs(done)) program.addCommand(command)
   for (const command of overlayVerbs(done)) program.addCommand(command)
+  for (const command of repairVerbs(done)) program.addCommand(command)
   for (const command of serveVerbs(done)) program.addCommand(command)
   program
     .command('completion')

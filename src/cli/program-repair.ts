@@ -1,0 +1,48 @@
+import type { Command } from '@commander-js/extra-typings'
+import { argument, MOUNTED, verb, where } from './verb.js'
+import { parseNumber, parseSize } from './words.js'
+
+const recoverVerb = (done: (code: number) => void) =>
+  verb(
+    'recover',
+    'bring an overlay back that overflowed, was marked invalid, cut off or torn; liveos undo takes it back',
+    [
+      'liveos recover /run/media/me/LIVE --dry-run',
+      'liveos recover /run/media/me/LIVE',
+      'liveos recover --base squashfs.img --overlay overlay-LIVE-1A2B-3C4D --size 512M',
+    ],
+    MOUNTED,
+  )
+    .option(
+      '--size <size>',
+      'size that the overlay is to have; by itself it grows where it is full',
+      argument(parseSize),
+    )
+    .option('--no-fsck', 'leave the filesystem in the overlay unchecked')
+    .option('--drop-log', 'of an XFS: throw its log away, and what was changed last with it')
+    .option('--chunk <sectors>', 'chunk size, where the header of the overlay is gone', argument(parseNumber))
+    .option('--dry-run', 'show the plan and change nothing')
+    .option('--yes', 'do not ask')
+    .action(async (target, options) => {
+      const { recover } = await import('./recover.js')
+      const { size, fsck, dropLog, chunk } = options
+      done(await recover(where(target, options), { size, fsck, dropLog, chunkSectors: chunk }, options))
+    })
+
+const undoVerb = (done: (code: number) => void) =>
+  verb(
+    'undo',
+    'take the last recover of an overlay back, also one that was cut in its middle',
+    ['liveos undo /run/media/me/LIVE --dry-run', 'liveos undo /run/media/me/LIVE'],
+    MOUNTED,
+  )
+    .option('--dry-run', 'show the plan and change nothing')
+    .option('--yes', 'do not ask')
+    .action(async (target, options) => {
+      const { undo } = await import('./recover.js')
+      done(await undo(where(target, options), options))
+    })
+
+/** The verbs that mend an overlay. */
+export const repairVerbs = (done: (code: number) => void): readonly Command[] =>
+  [recoverVerb(done), undoVerb(done)] as unknown as readonly Command[]
