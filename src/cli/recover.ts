@@ -13,7 +13,7 @@ const steps = (list: readonly string[]): string[] => [
   ...list.map((step, n) => `  ${n + 1}. ${step}`),
 ]
 
-const lostLines = ({ list }: Pick<RecoverPlan, 'list'>, p: Paint): string[] => {
+const lostLines = ({ list }: { readonly list: RecoverOutcome['list'] }, p: Paint): string[] => {
   if (list.lost === 0) return []
   const { files, others, unknown } = list.content
   const lines = [
