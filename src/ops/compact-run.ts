@@ -76,7 +76,7 @@ export async function* runCompact(
     let does: CompactResume | undefined
     if (found.overlay !== undefined && state !== undefined) {
       if (state !== 'unreadable') await checkNotRunning(state.owner, found.overlay)
-      does = await resumeOf(found.folder, found.overlay, state)
+      does = await resumeOf(wrapFolder(found.folder), found.overlay, state)
     }
     if (does !== plan.resume?.does)
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
@@ -122,9 +122,11 @@ const findUnused = async (input: TargetInput, own?: string): Promise<WritableTar
 /** Removes what a run left whose store does not count. The old one has its name. */
 const dropLeft = async ({ folder, name, wrapFolder }: Work, state: CompactState | 'unreadable'): Promise<void> => {
   if (state !== 'unreadable') {
-    await dropStage(state.stage, wrapFolder)
     // with atomic renames one more name of the old one
     if (state.step === 'swapping') await removeFile(folder, name + OLD_SUFFIX)
+    // with .new gone a later step would say that it has its name
+    if (state.step !== 'writing') await recordCompactStep(folder, state, 'writing')
+    await dropStage(state.stage, wrapFolder)
   }
   await removeFile(folder, name + NEW_SUFFIX)
   await removeCompactState(folder, name)

@@ -79,6 +79,8 @@ export interface CompactPlan {
 export interface PlanOptions {
   readonly report?: Report | undefined
   readonly signal?: AbortSignal | undefined
+  /** the folders of tests, which can cut the power */
+  readonly wrapFolder?: ((folder: Folder) => Folder) | undefined
 }
 
 /** Room for the state file and directory blocks. */
@@ -103,7 +105,8 @@ export const planCompact = async (
   const state = await readCompactState(folder, overlay)
   if (state === undefined) return planFresh(await findTarget(input), options, undefined, how)
   if (state !== 'unreadable') await checkNotRunning(state.owner, overlay)
-  const does = await resumeOf(folder, overlay, state)
+  const { wrapFolder = each => each } = how
+  const does = await resumeOf(wrapFolder(folder), overlay, state)
   return does === 'start again'
     ? planFresh(await findTarget(input), options, state, how)
     : planResume(input, options, folder, overlay, state as CompactState, does)
