@@ -29,6 +29,7 @@ const refreshVerb = (done: (code: number) => void) =>
       'liveos refresh /run/media/me/LIVE --stage /var/tmp   # no room for both images',
       'liveos refresh /run/media/me/LIVE --comp zstd --block-size 1M',
       'liveos refresh stick.img --output squashfs.img',
+      'liveos refresh /run/media/me/LIVE --in-place   # an uncompressed base, changed where it stands',
     ],
     MOUNTED,
   )
@@ -41,6 +42,7 @@ const refreshVerb = (done: (code: number) => void) =>
       'write the refreshed image to a file and leave the target as it is: for images, ISOs and URLs too',
     )
     .option('--restore', 'after a staged refresh that was cut short: put the old base back')
+    .option('--in-place', 'write the changes into an uncompressed base where it stands; nothing takes that back')
     .option('--comp <name>', 'compress anew with gzip, lzo, lz4, xz or zstd')
     .option('--block-size <size>', 'compress anew in blocks of 4K to 1M', argument(parseSize))
     .option('--level <n>', 'compress anew at this level', argument(parseNumber))
@@ -48,9 +50,13 @@ const refreshVerb = (done: (code: number) => void) =>
     .option('--no-verify', 'do not read the new image back')
     .action(async (target, options) => {
       const { merge, refresh } = await import('./verbs.js')
-      const { output, keepOld, stage, restore, comp, blockSize, level, trim, verify } = options
+      const { output, keepOld, stage, restore, comp, blockSize, level, trim, verify, inPlace } = options
       const how = { comp, blockSize, level, trim, verify }
-      if (output === undefined)
+      if (inPlace) {
+        checkInPlace({ ...how, output, keepOld, stage, restore, verify: true })
+        const { mergeInPlace } = await import('./merge-in-place.js')
+        done(await mergeInPlace('refresh', where(target, options), { verify }, options))
+      } else if (output === undefined)
         done(await refresh(where(target, options), { ...how, keepOld, stage, restore }, options))
       else if (keepOld || stage !== undefined || restore)
         throw new InvalidArgumentError(
@@ -59,15 +65,29 @@ const refreshVerb = (done: (code: number) => void) =>
       else done(await merge(where(target, options), { ...how, output, format: 'same' }, options))
     })
 
+/** Options that mean nothing where the base is changed where it stands. `true` is what is left out, as of --no-trim. */
+const checkInPlace = (others: Readonly<Record<string, unknown>>): void => {
+  for (const [name, value] of Object.entries(others))
+    if (value !== undefined && (name === 'trim' || name === 'verify' ? value === false : true))
+      throw new InvalidArgumentError('--in-place goes with --no-verify, --dry-run and --yes alone.')
+}
+
 const mergeVerb = (done: (code: number) => void) =>
-  verb('merge', 'write the root filesystem as the booted system sees it to a file; the stick stays as it is', [
-    'liveos merge /run/media/me/LIVE --output root.img',
-    'liveos merge /run/media/me/LIVE --output new.squashfs --format squashfs',
-  ])
-    .requiredOption('--output <file>', 'file to be written')
-    .option('--format <format>', 'raw (a sparse image) or squashfs', oneOf('raw', 'squashfs'), 'raw' as const)
+  verb(
+    'merge',
+    'write the root filesystem as the booted system sees it to a file; or, with --in-place, into the base itself',
+    [
+      'liveos merge /run/media/me/LIVE --output root.img',
+      'liveos merge /run/media/me/LIVE --output new.squashfs --format squashfs',
+      'liveos merge --base rootfs.img --overlay overlay.img --in-place',
+    ],
+  )
+    .option('--output <file>', 'file to be written')
+    .option('--in-place', 'write the changes into an uncompressed base where it stands; nothing takes that back')
+    .option('--format <format>', 'raw (a sparse image, if left out) or squashfs', oneOf('raw', 'squashfs'))
     .option('--base-only', 'leave the overlay out')
     .option('--dry-run', 'show the plan and write nothing')
+    .option('--yes', 'do not ask, with --in-place')
     .option('--comp <name>', 'compress with gzip, lzo, lz4, xz or zstd')
     .option('--block-size <size>', 'compress in blocks of 4K to 1M', argument(parseSize))
     .option('--level <n>', 'compress at this level', argument(parseNumber))
@@ -75,8 +95,13 @@ const mergeVerb = (done: (code: number) => void) =>
     .option('--no-verify', 'do not read the file back')
     .action(async (target, options) => {
       const { merge } = await import('./verbs.js')
-      const { output, format, comp, blockSize, level, trim, verify } = options
-      done(await merge(where(target, options), { output, format, comp, blockSize, level, trim, verify }, options))
+      const { output, format = 'raw', comp, blockSize, level, trim, verify, inPlace, baseOnly } = options
+      if (inPlace) {
+        checkInPlace({ output, format: options.format, comp, blockSize, level, trim, baseOnly })
+        const { mergeInPlace } = await import('./merge-in-place.js')
+        done(await mergeInPlace('merge', where(target, options), { verify }, options))
+      } else if (output === undefined) throw new InvalidArgumentError('name a file with --output, or add --in-place.')
+      else done(await merge(where(target, options), { output, format, comp, blockSize, level, trim, verify }, options))
     })
 
 const resetVerb = (done: (code: number) => void) =>
