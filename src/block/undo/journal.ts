@@ -79,14 +79,12 @@ export const readUndoJournal = async (journal: Device): Promise<UndoJournal | un
       journal.name,
       `${journal.name} was written by another version of liveos: take the change back, or finish it, with that one`,
     )
-  if (!header) {
-    // Nothing is recorded before the header is on the medium.
+  const words = header && first.subarray(UNDO_SECTOR, UNDO_SECTOR + header.aboutLength)
+  if (!words || checksumOf(words) !== header.aboutChecksum) {
+    // Nothing is recorded before all of the header is on the medium.
     if (journal.size === UNDO_HEADER_SIZE) return undefined
     throw damaged(journal, 0, 'header', 'the header of an undo journal', 'something else')
   }
-  const words = first.subarray(UNDO_SECTOR, UNDO_SECTOR + header.aboutLength)
-  if (checksumOf(words) !== header.aboutChecksum)
-    throw damaged(journal, UNDO_SECTOR, 'about', `checksum ${header.aboutChecksum}`, String(checksumOf(words)))
   const saved: SavedRange[] = []
   const digested: ByteRange[] = []
   let savedBytes = 0
