@@ -1,6 +1,6 @@
 import { basename, dirname, resolve } from 'node:path'
 import { LiveError, unsupported } from '../error.js'
-import { type Folder, openFolder } from '../host/folder.js'
+import { type Folder, openFolder, type ReadFolder } from '../host/folder.js'
 import { findBaseName, type TargetInput } from '../liveos/target.js'
 import type { RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
@@ -129,14 +129,14 @@ export const findCompact = async (input: TargetInput): Promise<CompactPlace> => 
 }
 
 /** Overlays in a folder whose compaction was cut short. */
-const compactsIn = async (folder: Folder): Promise<string[]> =>
+export const compactsIn = async (folder: ReadFolder): Promise<string[]> =>
   (await folder.list())
     .filter(name => name.startsWith(PREFIX) && name.endsWith(SUFFIX))
     .map(name => name.slice(PREFIX.length, -SUFFIX.length))
     .sort()
 
 /** @param own  the overlay whose compaction doesn't count. @throws REFUSED  a compaction is running in the folder, or was cut short */
-export const checkNoCompact = async (folder: Folder, target: string, own?: string): Promise<void> => {
+export const checkNoCompact = async (folder: ReadFolder, target: string, own?: string): Promise<void> => {
   const overlay = (await compactsIn(folder)).find(name => name !== own)
   if (overlay !== undefined)
     throw new LiveError(

@@ -15,6 +15,7 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
+import { checkNoCompact } from './compact-state.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf, readOnlyFindings } from './identity.js'
 import {
   type BlockCounts,
@@ -203,6 +204,7 @@ export const planFresh = async (
   options: RefreshOptions,
   startAgain: boolean,
 ): Promise<RefreshPlan> => {
+  await checkNoCompact(target.base.folder, target.name)
   await checkNotInUse(target)
   await checkNoLink(target)
   await checkNamesFree(target, startAgain)

@@ -8,6 +8,7 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
+import { checkNoCompact } from './compact-state.js'
 import {
   checkNotInUse,
   checkUnchanged,
@@ -80,6 +81,7 @@ export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
   await checkNoRefresh(target)
+  await checkNoCompact(target.base.folder, target.name)
   const findings = await readOnlyFindings(target)
   const file = await openFile(overlay.path)
   try {

@@ -11,6 +11,7 @@ import { attachedLoop } from '../host/loops.js'
 import { openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
+import { compactsIn } from './compact-state.js'
 
 /**
  * - `new` all zero, the kernel has not used it yet · `ok` in use · `full` no further exception fits
@@ -337,6 +338,14 @@ const leftovers = async (target: Target, findings: Finding[]): Promise<void> => 
       where: target.overlay.path,
       message: 'a reset was cut short',
       remedy: `run liveos reset ${target.name} again`,
+    })
+  for (const overlay of await compactsIn(folder))
+    findings.push({
+      code: 'COMPACT_INTERRUPTED',
+      severity: 'warning',
+      where: `${folder.path}/${overlay}`,
+      message: `a compaction of ${overlay} was cut short`,
+      remedy: `run liveos compact ${target.name} again`,
     })
   const loop = target.overlay && isHostFolder(target.overlay.folder) && (await attachedLoop(target.overlay.path))
   if (loop)
