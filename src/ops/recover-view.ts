@@ -33,7 +33,7 @@ const checkUsable = (path: string, { damage, header, store, tear }: Salvage, tol
   if (header === 'guessed' && told === undefined)
     throw refuse(
       store
-        ? `has lost its header, and looks like an overlay with chunks of ${store.chunkSectors} sectors that holds ${store.exceptions.count} changes: --chunk-sectors ${store.chunkSectors} takes it for one`
+        ? `has lost its header, and looks like an overlay with chunks of ${store.chunkSectors} sectors that holds ${store.exceptions.count} changes: --chunk ${store.chunkSectors} takes it for one`
         : 'has lost its header, and no list of changes can be found in it',
     )
   if (damage === 'wrong base')

@@ -178,7 +178,7 @@ describe('lists that are cut off or torn', () => {
     spoilt.fill(0xee, 0, 512)
     await writeFile(pair.overlay, spoilt)
     const told = await failure(planned(pair), 'REFUSED')
-    expect(told.message).toContain('--chunk-sectors 8')
+    expect(told.message).toContain('--chunk 8')
     const done = await recovered(pair, { chunkSectors: 8 })
     expect(done).toMatchObject({ changed: true, damage: 'header' })
     expect(await viewHash(pair)).toBe(facts.merged_sha256)
