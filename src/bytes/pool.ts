@@ -270,10 +270,10 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
       closed = true
       for (const job of waiting.splice(0)) job.reject(cancelled())
       await Promise.all(
-        [...crews].map(crew => {
+        [...crews].map(async crew => {
           if (crew.busy > 0 || spare.size >= availableParallelism()) return end(crew)
           crews.splice(crews.indexOf(crew), 1)
-          return keepSpare(crew, script.href)
+          keepSpare(crew, script.href)
         }),
       )
     },
