@@ -194,7 +194,8 @@ export const negotiate = async (first: Socket, { exports, startTls, onSocket }: 
     } else if (option === NBD_OPT_LIST) {
       if (data.length > 0) await reply(option, NBD_REP_ERR_INVALID)
       else {
-        for (const { name = '' } of exports) await reply(option, NBD_REP_SERVER, encodeString(name))
+        for (const { name = '', description = '' } of exports)
+          await reply(option, NBD_REP_SERVER, Buffer.concat([encodeString(name), Buffer.from(description)]))
         await reply(option, NBD_REP_ACK)
       }
     } else if (option === NBD_OPT_STRUCTURED_REPLY) {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { type Device, extentsOf, isSparse, type WritableDevice } from '../block/device.js'
+import { type Device, type Extent, extentsOf, isSparse, type WritableDevice } from '../block/device.js'
 import { isLiveError, LiveError } from '../error.js'
 import { budget } from './budget.js'
 import { canWrite } from './export.js'
@@ -44,6 +44,7 @@ const MOST_EXTENTS = 1024
 const MOST_HOLES = 256
 /** A shorter hole costs less as zeros. */
 const LEAST_HOLE = 4096
+const SECTOR = 512
 /** Id of base:allocation. */
 export const ALLOCATION_ID = 1
 
@@ -98,12 +99,36 @@ const check = ({ type, flags, offset, length }: Request, { device, writable, str
     })
 }
 
+/**
+ * Extents of a request whose borders are those of sectors: qemu-img counts in sectors and takes a hole that ends within one for
+ * the whole of it. What a hole loses is data, which may be zeros too.
+ */
+async function* extentsBySector(device: Device, offset: number, length: number): AsyncIterable<Extent> {
+  const end = offset + length
+  let from = offset
+  const until = (to: number, kind: Extent['kind']): Extent => {
+    const extent = { offset: from, length: to - from, kind }
+    from = to
+    return extent
+  }
+  for await (const extent of extentsOf(device, offset, length)) {
+    if (extent.kind === 'data') continue
+    const stop = extent.offset + extent.length
+    const first = extent.offset === offset ? offset : Math.ceil(extent.offset / SECTOR) * SECTOR
+    const last = stop === end ? end : Math.floor(stop / SECTOR) * SECTOR
+    if (last <= first) continue
+    if (first > from) yield until(first, 'data')
+    yield until(last, 'hole')
+  }
+  if (from < end) yield until(end, 'data')
+}
+
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 /** A read with its holes told. The data are read in one piece, from the first to the last of them. */
 const readSparse = async (device: Device, { offset, length, cookie }: Request): Promise<Buffer[]> => {
   const pieces: { kind: 'data' | 'hole'; from: number; to: number }[] = []
-  for await (const { offset: from, length: count, kind: told } of extentsOf(device, offset, length)) {
+  for await (const { offset: from, length: count, kind: told } of extentsBySector(device, offset, length)) {
     const kind = told === 'hole' && count >= LEAST_HOLE && pieces.length < 2 * MOST_HOLES ? 'hole' : 'data'
     const last = pieces.at(-1)
     if (last?.kind === kind) last.to = from + count
@@ -131,7 +156,7 @@ const read = async (request: Request, { device, structured }: Session): Promise<
 const blockStatus = async ({ cookie, offset, length, flags }: Request, { device }: Session): Promise<Buffer[]> => {
   const most = (flags & NBD_CMD_FLAG_REQ_ONE) === 0 ? MOST_EXTENTS : 1
   const told: StatusExtent[] = []
-  for await (const extent of extentsOf(device, offset, length)) {
+  for await (const extent of extentsBySector(device, offset, length)) {
     told.push({ length: extent.length, flags: extent.kind === 'hole' ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0 })
     if (told.length === most) break
   }

@@ -266,6 +266,22 @@ describe('requests', () => {
     expect((await reply(one)).data.subarray(0, 4)).toEqual(u32(EINVAL))
   })
 
+  it('block status has borders at sectors only: what is in a sector with data is data', async () => {
+    const data = (length: number) => ({ device: memory(counted(length)), length })
+    const { path } = await served([
+      { device: linear([data(700), { length: 2000 }, data(1000), { length: 300 }, data(96), { length: 4000 }], 'odd') },
+    ])
+    const { client: one, size } = await client(path)
+    expect(size).toBe(8096)
+    one.send(request(STATUS, 1, 0, size))
+    // holes at 700 to 2700, 3700 to 4000 and 4096 to 8096
+    expect((await reply(one)).data).toEqual(
+      hex('00000001 00000400 00000000 00000600 00000003 00000600 00000000 00000fa0 00000003'),
+    )
+    one.send(request(STATUS, 1, 800, 900))
+    expect((await reply(one)).data).toEqual(hex('00000001 00000384 00000003'))
+  })
+
   it('writes, flushes and FUA reach the device in that order', async () => {
     const log: string[] = []
     const store = memory(new Uint8Array(4096))
