@@ -1,0 +1,202 @@
+import type { Device } from '../block/device.js'
+import { openPool } from '../bytes/pool.js'
+import { isLiveError } from '../error.js'
+import type { Finding } from '../finding.js'
+import { closeAll } from '../host/folder.js'
+import { type OpenTarget, openTarget } from '../liveos/open-target.js'
+import { type Base, openBase } from '../liveos/stack.js'
+import type { Target, TargetInput } from '../liveos/target.js'
+import { checkHome, checkLeftovers, checkMedium } from './doctor-medium.js'
+import { checkNames, checkOverlay, type OverlayCheckup, type Tell } from './doctor-overlay.js'
+import { checkByProgram, checkRoot } from './doctor-root.js'
+import { type Progress, progressing, type Report } from './progress.js'
+
+export interface DoctorOptions {
+  /** have the filesystem's own checker look at a copy of the root too */
+  readonly fsck?: boolean | undefined
+}
+
+/** A verb that mends what was found; `chunkSectors` is for recover. */
+export interface Remedy {
+  readonly verb: 'refresh' | 'reset' | 'compact' | 'recover' | 'undo'
+  readonly chunkSectors?: number
+}
+
+/** What doctor found. */
+export interface Checkup {
+  readonly verb: 'doctor'
+  readonly target: string
+  /** `unreadable`: the base can't be read, so nothing of the system can */
+  readonly health: 'healthy' | 'findings' | 'unreadable'
+  readonly base: { readonly path: string; readonly kind: 'squashfs' | 'raw' } | null
+  readonly overlay: OverlayCheckup | null
+  readonly rootType: string | null
+  /** what the filesystem's own checker said; null where it was not asked */
+  readonly fsck: { readonly program: string; readonly code: number; readonly words: string } | null
+  readonly findings: readonly Finding[]
+  /** what of it liveos can mend by itself, in this order */
+  readonly remedies: readonly Remedy[]
+}
+
+/** Opens the target; where two overlays could be meant without one, and says so. */
+const openPatient = async (
+  input: TargetInput,
+  tell: Tell,
+  signal: AbortSignal | undefined,
+): Promise<OpenTarget | undefined> => {
+  try {
+    return await openTarget(input, signal)
+  } catch (error) {
+    if (!isLiveError(error)) throw error
+    if (error.code === 'NOT_FOUND' && error.data.interrupted === true) {
+      tell('REFRESH_INTERRUPTED', 'error', String(error.data.path), error.message, {
+        remedy: `liveos refresh ${input.target ?? ''}`,
+      })
+      return undefined
+    }
+    if (error.code !== 'USAGE' || !/holds several overlays/.test(error.message)) throw error
+    tell('OVERLAY_AMBIGUOUS', 'error', input.target ?? '', error.message, {
+      remedy: 'rename the one that is meant to the name that a boot looks for, and check it with --overlay',
+    })
+    return openTarget({ ...input, baseOnly: true }, signal)
+  }
+}
+
+const MENDED: Readonly<Record<string, Remedy['verb']>> = {
+  REFRESH_INTERRUPTED: 'refresh',
+  RESET_INTERRUPTED: 'reset',
+  COMPACT_INTERRUPTED: 'compact',
+  OVERLAY_FULL: 'recover',
+  OVERLAY_INVALID: 'recover',
+  OVERLAY_TRUNCATED: 'recover',
+  OVERLAY_TORN: 'recover',
+  OVERLAY_STALE_AREA: 'recover',
+  FSCK_ERRORS: 'recover',
+  EXT4_CORRUPT: 'recover',
+  EXT4_ERRORS: 'recover',
+  ROOT_DAMAGED: 'recover',
+}
+
+const remediesOf = (findings: readonly Finding[]): Remedy[] => {
+  const verbs = new Set<Remedy['verb']>()
+  for (const { code, remedy } of findings) {
+    const verb = code === 'CHANGE_INTERRUPTED' ? (remedy?.startsWith('liveos undo') ? 'undo' : 'recover') : MENDED[code]
+    if (verb) verbs.add(verb)
+  }
+  const order: readonly Remedy['verb'][] = ['refresh', 'reset', 'compact', 'undo', 'recover']
+  return order.filter(verb => verbs.has(verb)).map(verb => ({ verb }))
+}
+
+interface Looked {
+  readonly base: Checkup['base']
+  readonly overlay: OverlayCheckup | null
+  readonly rootType: string | null
+  readonly fsck: Checkup['fsck']
+}
+
+const look = async (
+  target: Target,
+  { fsck = false }: DoctorOptions,
+  tell: Tell,
+  report: Report,
+  signal: AbortSignal | undefined,
+): Promise<Looked> => {
+  const pool = openPool()
+  const open: Device[] = []
+  try {
+    const baseFile = await target.base.folder.open(target.base.name)
+    open.push(baseFile)
+    let base: Base | undefined
+    try {
+      base = await openBase(baseFile, pool)
+    } catch (error) {
+      if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+      const known = error.code === 'UNSUPPORTED'
+      tell(known ? 'BASE_UNSUPPORTED' : 'BASE_DAMAGED', known ? 'note' : 'error', target.base.path, error.message, {
+        ...(known ? {} : { remedy: 'copy the base image to the stick again from where it came' }),
+      })
+    }
+    if (target.overlayDirectory)
+      tell(
+        'OVERLAY_UNSUPPORTED',
+        'note',
+        target.overlayDirectory,
+        'this is an OverlayFS directory, which is not looked into',
+      )
+    let overlay: OverlayCheckup | null = null
+    let root = target.overlay ? undefined : base?.origin
+    if (target.overlay) {
+      const file = await target.overlay.folder.open(target.overlay.name)
+      open.push(file)
+      const found = await checkOverlay(target, file, base?.origin, tell)
+      overlay = found.checkup
+      root = found.root
+    }
+    if (!base || !root)
+      return {
+        base: base ? { path: baseFile.path, kind: base.squashfs ? 'squashfs' : 'raw' } : null,
+        overlay,
+        rootType: null,
+        fsck: null,
+      }
+    const where = target.overlay?.path ?? target.base.path
+    const remedy = target.overlay
+      ? `liveos recover ${target.name}`
+      : 'copy the base image to the stick again from where it came'
+    const { type, shown } = await checkRoot(base.origin, root, where, remedy, tell)
+    const run =
+      fsck && shown && type ? await checkByProgram(shown, type, where, remedy, { tell, report, signal }) : undefined
+    return {
+      base: { path: baseFile.path, kind: base.squashfs ? 'squashfs' : 'raw' },
+      overlay,
+      rootType: type,
+      fsck: run ? { program: run.program, code: run.code, words: run.words } : null,
+    }
+  } finally {
+    await pool.close()
+    await closeAll(open)
+  }
+}
+
+/**
+ * Looks for all that may be wrong with a target: names, leftovers, base, overlay, the filesystem that they show together, home
+ * image and stick. Reads only. Without `fsck` no file's content is read.
+ *
+ * @throws NOT_FOUND, USAGE  there is no target
+ * @throws IO, NO_SPACE, CANCELLED
+ */
+export async function* runDoctor(
+  input: TargetInput,
+  options: DoctorOptions = {},
+  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+): AsyncGenerator<Progress, Checkup> {
+  return yield* progressing(async report => {
+    const findings: Finding[] = []
+    const tell: Tell = (code, severity, where, message, more = {}) =>
+      void findings.push({ code, severity, where, message, ...more })
+    const name = input.target ?? input.base ?? ''
+    const opened = await openPatient(input, tell, signal)
+    let looked: Looked = { base: null, overlay: null, rootType: null, fsck: null }
+    if (opened)
+      try {
+        const { target } = opened
+        await checkLeftovers(target, tell)
+        await checkNames(target, tell)
+        looked = await look(target, options, tell, report, signal)
+        await checkHome(target, tell)
+        await checkMedium(target, input, tell)
+      } finally {
+        await opened.close()
+      }
+    const attention = findings.some(({ severity }) => severity !== 'note')
+    const unreadable = findings.some(({ code }) => code === 'BASE_DAMAGED')
+    return {
+      verb: 'doctor',
+      target: opened?.target.name ?? name,
+      health: unreadable ? 'unreadable' : attention ? 'findings' : 'healthy',
+      ...looked,
+      findings,
+      remedies: unreadable ? [] : remediesOf(findings),
+    }
+  })
+}
