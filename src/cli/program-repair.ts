@@ -1,4 +1,4 @@
-import type { Command } from '@commander-js/extra-typings'
+import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { argument, MOUNTED, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
@@ -43,6 +43,23 @@ const undoVerb = (done: (code: number) => void) =>
       done(await undo(where(target, options), options))
     })
 
-/** The verbs that mend an overlay. */
+const doctorVerb = (done: (code: number) => void) =>
+  verb('doctor', 'find what is wrong with a stick: overlay, base, filesystem, home image, leftovers; and what to do', [
+    'liveos doctor /run/media/me/LIVE',
+    'liveos doctor /run/media/me/LIVE --fix   # each remedy shows its plan and asks',
+    'liveos doctor stick.img --fsck --json',
+  ])
+    .option('--fsck', "have the filesystem's own checker (e2fsck, xfs_repair) look at a copy of the root too")
+    .option('--fix', 'run the verbs that mend what was found, one after another')
+    .option('--dry-run', 'with --fix: show the plan of the first of them and change nothing')
+    .option('--yes', 'with --fix: do not ask')
+    .action(async (target, options) => {
+      const { doctor } = await import('./doctor.js')
+      if (options.fix && options.json)
+        throw new InvalidArgumentError('--fix runs other verbs, each with its own outcome: leave --json out.')
+      done(await doctor(where(target, options), { fsck: options.fsck }, options))
+    })
+
+/** The verbs that find what is wrong, and mend an overlay. */
 export const repairVerbs = (done: (code: number) => void): readonly Command[] =>
-  [recoverVerb(done), undoVerb(done)] as unknown as readonly Command[]
+  [doctorVerb(done), recoverVerb(done), undoVerb(done)] as unknown as readonly Command[]

@@ -1,0 +1,70 @@
+import { type Checkup, type DoctorOptions, type Remedy, runDoctor } from '../ops/doctor.js'
+import type { TargetInput } from '../ops/target.js'
+import { type Consent, drive, print } from './run.js'
+import { ATTENTION, EXIT, findingLines, type Paint, paint, rows, size } from './words.js'
+
+/** A checkup in words. */
+export const checkupWords = (found: Checkup, p: Paint): string[] => {
+  const { base, overlay, fsck, rootType, findings, health, remedies } = found
+  const serious = findings.filter(({ severity }) => severity !== 'note').length
+  return [
+    health === 'healthy'
+      ? p.good(`${found.target}: nothing is wrong.`)
+      : health === 'unreadable'
+        ? p.bad(`${found.target}: the base image can’t be read.`)
+        : p.warn(`${found.target}: ${serious} ${serious === 1 ? 'finding needs' : 'findings need'} attention.`),
+    ...rows([
+      base ? ['base', `${base.path}, ${base.kind}`] : undefined,
+      overlay
+        ? [
+            'overlay',
+            `${overlay.path}, ${size(overlay.size)}: ${overlay.damage}, ${overlay.exceptions} changed chunks${overlay.percent === null ? '' : `, ${overlay.percent} % full`}`,
+          ]
+        : undefined,
+      rootType
+        ? [
+            'root',
+            `${rootType}, ${fsck ? `${fsck.program} ${fsck.code === 0 ? 'finds nothing wrong' : `exits with ${fsck.code}`}` : 'tables looked at; --fsck has its own checker look at all'}`,
+          ]
+        : undefined,
+    ]),
+    ...findingLines(findings, p),
+    ...(remedies.length > 0
+      ? [`liveos doctor ${found.target} --fix runs: ${remedies.map(({ verb }) => verb).join(', ')}`]
+      : []),
+  ]
+}
+
+/** Runs the verb that mends something, with its own plan and question. */
+const mend = async ({ verb }: Remedy, input: TargetInput, consent: Consent): Promise<number> => {
+  const target = { ...input, baseOnly: undefined }
+  if (verb === 'recover') return (await import('./recover.js')).recover(target, {}, consent)
+  if (verb === 'undo') return (await import('./recover.js')).undo(target, consent)
+  if (verb === 'compact') return (await import('./compact.js')).compact(target, {}, consent)
+  const { refresh, reset } = await import('./verbs.js')
+  return verb === 'reset' ? reset(target, consent) : refresh(target, {}, consent)
+}
+
+const MOST_REMEDIES = 5
+
+/** `liveos doctor`; exit code 1 where something needs attention, 3 where the base can't be read. */
+export const doctor = async (
+  input: TargetInput,
+  options: DoctorOptions,
+  { fix, ...consent }: Consent & { readonly fix?: boolean | undefined },
+): Promise<number> => {
+  const look = () => drive(signal => runDoctor(input, options, { signal }))
+  let found = await look()
+  const done = new Set<string>()
+  for (let n = 0; fix && n < MOST_REMEDIES; n++) {
+    const next = found.remedies.find(({ verb }) => !done.has(verb))
+    if (!next) break
+    process.stderr.write(`${checkupWords(found, paint(process.stderr)).join('\n')}\n\n`)
+    done.add(next.verb)
+    await mend(next, input, { yes: consent.yes, dryRun: consent.dryRun })
+    if (consent.dryRun) return ATTENTION
+    found = await look()
+  }
+  print(consent.json, found, () => checkupWords(found, paint(process.stdout)))
+  return found.health === 'healthy' ? 0 : found.health === 'unreadable' ? EXIT.CORRUPT : ATTENTION
+}
