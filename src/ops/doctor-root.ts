@@ -14,7 +14,7 @@ import type { Tell } from './doctor-overlay.js'
 import type { Report } from './progress.js'
 
 /** Findings of one check of a filesystem that are told; the rest is for its own checker. */
-const MOST = 20
+const MOST = 8
 const XFS_UUID = { offset: 32, length: 16 }
 
 const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -87,6 +87,10 @@ const remediesOf = (findings: readonly Finding[]): Remedy[] => {
   return order.filter(verb => verbs.has(verb)).map(verb => ({ verb }))
 }
 
+/** How remedies name the target on a command line. */
+const calledAs = ({ name, stick, base, overlay }: Target): string =>
+  !stick && overlay ? `--base ${base.path} --overlay ${overlay.path}` : name
+
 interface Looked {
   readonly base: Checkup['base']
   readonly overlay: OverlayCheckup | null
@@ -112,7 +116,7 @@ const look = async (
     } catch (error) {
       if (!isLiveError(error) || error.code === 'CANCELLED') throw error
       const known = error.code === 'UNSUPPORTED'
-      tell(known ? 'BASE_UNSUPPORTED' : 'BASE_DAMAGED', known ? 'note' : 'error', target.base.path, error.message, {
+      tell(known ? 'BASE_UNSUPPORTED' : 'BASE_DAMAGED', known ? 'warning' : 'error', target.base.path, error.message, {
         ...(known ? {} : { remedy: 'copy the base image to the stick again from where it came' }),
       })
     }
@@ -179,7 +183,7 @@ export async function* runDoctor(
     let looked: Looked = { base: null, overlay: null, rootType: null, fsck: null }
     if (opened)
       try {
-        const { target } = opened
+        const target = { ...opened.target, name: calledAs(opened.target) }
         await checkLeftovers(target, tell)
         await checkNames(target, tell)
         looked = await look(target, options, tell, report, signal)
