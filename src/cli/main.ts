@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { CommanderError } from '@commander-js/extra-typings'
+import { CommanderError, InvalidArgumentError } from '@commander-js/extra-typings'
 import { LiveError } from '../error.js'
 import { buildProgram } from './program.js'
 import { fail, printError } from './run.js'
@@ -30,6 +30,8 @@ export const main = async (argv: readonly string[]): Promise<number> => {
     await program.parseAsync([...argv], { from: 'user' })
     return code
   } catch (error) {
+    // thrown by a verb over options that do not go together: nobody has said it yet
+    if (error instanceof InvalidArgumentError) return fail(new LiveError('USAGE', error.message), json)
     // help and version end this way too, with 0; what commander has said of a wrong command line stands on stderr
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0

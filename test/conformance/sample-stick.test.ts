@@ -220,6 +220,7 @@ describe('bad input: a sentence, an exit code, nothing lost', () => {
     await refused(['refresh', '--no-trim', dir, '--yes', '--block-size', '3000'], 2, 'power of two')
     await refused(['refresh', '--no-trim', dir, '--yes', '--level', '99', '--comp', 'zstd'], 2, '--level of zstd')
     await refused(['merge', '--no-trim', dir], 2, '--output')
+    await refused(['refresh', dir, '--yes', '--keep-old', '--output', 'x'], 2, '--keep-old')
     await refused(['frobnicate'], 2, 'unknown command')
     const facts = await sampleFacts()
     expect(await sha256(join(dir, BASE))).toBe(facts.images[BASE]?.sha256)
@@ -300,6 +301,6 @@ describe('the program', () => {
   it('completion for bash completes verbs and options', async () => {
     const { stdout } = await liveos(['completion', 'bash'])
     const script = `${stdout}\nCOMP_WORDS=(liveos refresh --st); COMP_CWORD=2; _liveos; echo "\${COMPREPLY[@]}"; COMP_WORDS=(liveos re); COMP_CWORD=1; _liveos; echo "\${COMPREPLY[@]}"`
-    expect((await run('bash', ['-c', script])).stdout).toBe('--stage\nrefresh reset\n')
+    expect((await run('bash', ['-c', script])).stdout).toBe('--stage\nrefresh reset recover\n')
   })
 })
