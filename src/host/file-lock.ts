@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { LiveError } from '../error.js'
 import { deviceNumber } from './medium.js'
 
@@ -7,6 +7,19 @@ import { deviceNumber } from './medium.js'
 export interface FileLock {
   release(): Promise<void>
 }
+
+const nameOf = async (path: string): Promise<string> => {
+  const { dev, ino } = await stat(path)
+  return `\0liveos-write-${deviceNumber(dev)}-${ino}`
+}
+
+const locked = (path: string, cause?: unknown): LiveError =>
+  new LiveError(
+    'REFUSED',
+    `another run of liveos is writing to ${path} (liveos serve or mount with --persist?): stop it first`,
+    { path },
+    cause,
+  )
 
 /**
  * Locks a file of this computer against other runs of liveos, under whatever name and by whatever user. It is a name among the
@@ -17,27 +30,32 @@ export interface FileLock {
  */
 export const lockFile = async (path: string): Promise<FileLock> => {
   if (process.platform !== 'linux') return { release: async () => undefined }
-  const { dev, ino } = await stat(path)
+  const name = await nameOf(path)
   // An open lock keeps no process alive, and nobody is to connect to it.
   const server = createServer(socket => socket.destroy()).unref()
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>
       reject(
         error.code === 'EADDRINUSE'
-          ? new LiveError(
-              'REFUSED',
-              `another run of liveos is writing to ${path} (liveos serve or mount with --persist?): stop it first`,
-              { path },
-            )
+          ? locked(path, error)
           : new LiveError('IO', `locking ${path}: ${error.message}`, { path }, error),
       ),
     )
-    server.listen(`\0liveos-write-${deviceNumber(dev)}-${ino}`, resolve)
+    server.listen(name, resolve)
   })
   return { release: () => new Promise<void>(resolve => server.close(() => resolve())) }
 }
 
-/** @throws REFUSED  another process has locked the file */
+/** @throws REFUSED  a process has locked the file, this one or another */
 export const checkNotLocked = async (path: string): Promise<void> => {
-  await (await lockFile(path)).release()
+  if (process.platform !== 'linux') return
+  const name = await nameOf(path)
+  // Asked and not tried: two that look at the same time must not refuse each other.
+  const isLocked = await new Promise<boolean>(resolve => {
+    const socket = connect(name)
+    socket.once('connect', () => resolve(true))
+    socket.once('error', () => resolve(false))
+    socket.once('close', () => socket.destroy())
+  })
+  if (isLocked) throw locked(path)
 }

@@ -44,6 +44,7 @@ export const socketPlace = async (wanted?: string): Promise<SocketPlace> => {
     )
   )
     throw new LiveError('REFUSED', `${path} is there already: remove it, or name another path for the socket`, { path })
+  checkLength(path)
   checkLength(join(dirname(path), '.liveos-XXXXXX', 's'))
   const own = await mkdtemp(join(dirname(path), '.liveos-')).catch((error: unknown) => {
     throw systemError(error, `making a socket in ${dirname(path)}`)
