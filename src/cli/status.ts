@@ -37,6 +37,30 @@ const STATES: Readonly<Record<Status['overlay']['state'], string>> = {
   none: 'none: changes of a booted system are lost at power-off',
 }
 
+const KEPT: Readonly<Record<NonNullable<Status['live']>['keptIn'], string>> = {
+  'overlay of the stick': 'in the overlay of the stick',
+  'another place': 'elsewhere',
+  memory: 'in memory, lost at power-off',
+  unknown: 'in a place that only root may look at',
+}
+
+/** What the kernel says of the overlay that is in use. */
+const liveRows = ({ live }: Status): readonly (readonly [string, string] | undefined)[] => {
+  if (!live) return []
+  const { name, kind, keptIn, store, room, state } = live
+  const where = keptIn === 'overlay of the stick' || store === null ? '' : ` (${store})`
+  return [
+    ['running', `${name}, ${kind}: changes are kept ${KEPT[keptIn]}${where}${state === 'unknown' ? '' : `, ${state}`}`],
+    room && keptIn !== 'overlay of the stick'
+      ? [
+          '',
+          `${size(room.usedBytes)} used, ${size(room.leftBytes)} left${room.limitedBy === 'memory' ? ' of memory' : ''}, ${room.percent} %`,
+        ]
+      : undefined,
+    live.dmsetup === null ? undefined : ['kernel', live.dmsetup],
+  ]
+}
+
 const describe = (found: Status, p: Paint): string[] => {
   const { overlay, base, home, medium } = found
   const lines = [
@@ -85,6 +109,7 @@ const describe = (found: Status, p: Paint): string[] => {
           : 'no home.img: /home is part of the root',
       ],
       overlay.dmsetup === null ? undefined : ['dmsetup', overlay.dmsetup],
+      ...liveRows(found),
     ]),
   )
   lines.push(...findingLines(found.findings, p))

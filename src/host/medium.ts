@@ -22,10 +22,12 @@ export interface Mount {
   readonly type: string
   readonly source: string
   readonly readOnly: boolean
+  /** the filesystem's own options as the kernel writes them: separated by commas, odd characters as `\040` or `\,` */
+  readonly superOptions: string
 }
 
 /** Undoes the octal escapes of mountinfo (`\040` is a space). */
-const unescapeOctal = (text: string): string =>
+export const unescapeOctal = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /** Reads the text of /proc/self/mountinfo. @see linux Documentation/filesystems/proc.rst, section 3.5 */
@@ -45,6 +47,7 @@ export const parseMounts = (text: string): readonly Mount[] =>
         type,
         source: unescapeOctal(source),
         readOnly: options.includes('ro'),
+        superOptions,
       }
     })
 

@@ -12,6 +12,8 @@ import { openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
 import { compactsIn } from './compact-state.js'
+import { findLive, type LiveOverlay, takenBelow, upperRoom } from './status-live.js'
+import { liveFindings, lookTwice, type Thresholds } from './status-live-check.js'
 
 /**
  * - `new` all zero, the kernel has not used it yet · `ok` in use · `full` no further exception fits
@@ -24,14 +26,14 @@ export interface OverlayStatus {
   readonly kind: 'dm-snapshot' | 'OverlayFS directory' | 'unknown' | 'none'
   readonly state: OverlayState
   readonly path: string | null
-  /** bytes of the file */
+  /** bytes of the file; of a directory what all in it takes, null where not all of it may be looked at */
   readonly size: number | null
   readonly chunkSectors: number | null
   readonly allocatedSectors: number | null
   readonly totalSectors: number | null
   readonly metadataSectors: number | null
   readonly exceptions: number | null
-  /** allocated of total, 0 to 100, one decimal */
+  /** allocated of total, of a directory the filesystem's; 0 to 100, one decimal */
   readonly percent: number | null
   /** what can still be written before it overflows */
   readonly left: {
@@ -73,6 +75,8 @@ export interface Status {
     readonly freeBytes: number
   }
   readonly overlay: OverlayStatus
+  /** where the running kernel puts changes to this system, as it tells it; null where none is running from this target */
+  readonly live: LiveOverlay | null
   readonly base: BaseStatus | null
   readonly home: { readonly path: string; readonly size: number; readonly type: string | null } | null
   /** worst of the findings: ok, or 80 % full, or 95 % full and anything that loses work */
@@ -80,11 +84,8 @@ export interface Status {
   readonly findings: readonly Finding[]
 }
 
-export interface StatusInput extends TargetInput {
-  /** percent from which an overlay is worth a warning, and from which it is critical; 80 and 95 if left out */
-  readonly warnAt?: number | undefined
-  readonly criticalAt?: number | undefined
-}
+/** `warnAt` and `criticalAt`: percent from which an overlay is worth a warning, and is critical; 80 and 95 if left out. */
+export interface StatusInput extends TargetInput, Thresholds {}
 
 const NO_OVERLAY: OverlayStatus = {
   kind: 'none',
@@ -114,7 +115,12 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
   const open: OpenedFile[] = []
   try {
     const base = await baseStatus(target, findings, open)
-    const overlay = await overlayStatus(target, base?.rootSize, findings, open, input)
+    const read = (told: Finding[]) => overlayStatus(target, base?.rootSize, told, open, input)
+    const source = isHostFolder(target.base.folder) ? await findLive(target) : undefined
+    const looked = source && (await lookTwice(source, read))
+    const overlay = looked?.overlay ?? (await read(findings))
+    if (looked) findings.push(...looked.findings, ...liveFindings(looked, target.name, input))
+    else await attached(target, findings)
     await leftovers(target, findings)
     const level = findings.some(f => f.severity === 'error')
       ? 'critical'
@@ -134,6 +140,7 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
         freeBytes: await target.base.folder.freeBytes(),
       },
       overlay,
+      live: looked?.live ?? null,
       base,
       home: target.home ? await homeStatus(target.home, open) : null,
       level,
@@ -199,15 +206,7 @@ export const overlayStatus = async (
   open: Device[],
   input: StatusInput,
 ): Promise<OverlayStatus> => {
-  if (target.overlayDirectory) {
-    findings.push({
-      code: 'OVERLAY_UNSUPPORTED',
-      severity: 'note',
-      where: target.overlayDirectory,
-      message: 'this is an OverlayFS directory: it fills the stick, not a file of its own',
-    })
-    return { ...NO_OVERLAY, kind: 'OverlayFS directory', state: 'ok', path: target.overlayDirectory }
-  }
+  if (target.overlayDirectory) return directoryStatus(target, target.overlayDirectory, findings, input)
   if (!target.overlay) return NO_OVERLAY
   const { path, facts } = target.overlay
   if (target.overlayFoundBy === 'only one' && target.expectedOverlay)
@@ -273,6 +272,31 @@ export const overlayStatus = async (
     left,
     dmsetup: originSize === undefined ? null : statusLine(store, originSize),
   }
+}
+
+/** An OverlayFS: what its upper directory takes, and what the stick has left for it. */
+const directoryStatus = async (
+  { base }: Target,
+  path: string,
+  findings: Finding[],
+  { warnAt = 80, criticalAt = 95 }: StatusInput,
+): Promise<OverlayStatus> => {
+  const message = 'this is an OverlayFS directory: it fills the stick, not a file of its own'
+  findings.push({ code: 'OVERLAY_UNSUPPORTED', severity: 'note', where: path, message })
+  const overlay: OverlayStatus = { ...NO_OVERLAY, kind: 'OverlayFS directory', state: 'ok', path }
+  const room = isHostFolder(base.folder) ? await upperRoom(path) : null
+  if (!room) return overlay
+  const { percent, leftBytes: bytes } = room
+  if (percent >= warnAt)
+    findings.push({
+      code: percent >= criticalAt ? 'OVERLAY_CRITICAL' : 'OVERLAY_FILLING',
+      severity: percent >= criticalAt ? 'error' : 'warning',
+      where: path,
+      message: `the stick is ${percent} % full, and its overlay has no room elsewhere`,
+      remedy: 'free space on the stick',
+    })
+  const left = { bytes, storeBytes: bytes, stickBytes: bytes, limitedBy: 'stick' as const }
+  return { ...overlay, size: await takenBelow(path), percent, left }
 }
 
 const judge = (
@@ -347,12 +371,16 @@ const leftovers = async (target: Target, findings: Finding[]): Promise<void> => 
       message: `a compaction of ${overlay} was cut short`,
       remedy: `run liveos compact ${target.name} again`,
     })
-  const loop = target.overlay && isHostFolder(target.overlay.folder) && (await attachedLoop(target.overlay.path))
+}
+
+/** An overlay that a loop device holds, and no snapshot that can be asked. */
+const attached = async ({ overlay }: Target, findings: Finding[]): Promise<void> => {
+  const loop = overlay && isHostFolder(overlay.folder) && (await attachedLoop(overlay.path))
   if (loop)
     findings.push({
       code: 'OVERLAY_IN_USE',
       severity: 'note',
-      where: target.overlay!.path,
+      where: overlay.path,
       message: `the overlay is in use by ${loop.name}: the kernel may be ahead of what the file shows`,
     })
 }
