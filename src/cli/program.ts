@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { bootVerbs } from './program-boot.js'
 import { fileVerbs } from './program-files.js'
 import { overlayVerbs } from './program-overlay.js'
 import { repairVerbs } from './program-repair.js'
@@ -165,6 +166,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   for (const command of overlayVerbs(done)) program.addCommand(command)
   for (const command of repairVerbs(done)) program.addCommand(command)
   for (const command of serveVerbs(done)) program.addCommand(command)
+  for (const command of bootVerbs(done)) program.addCommand(command)
   program
     .command('completion')
     .summary('print a completion script for bash, zsh or fish')
