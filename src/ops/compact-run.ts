@@ -10,6 +10,7 @@ import { findTarget, NEW_SUFFIX, OLD_SUFFIX, type TargetInput, type WritableTarg
 import { appendZeros } from './append-zeros.js'
 import { type ChunkCounts, type CompactOptions, type CompactPlan, planFresh } from './compact.js'
 import { judgeChunks, type KeptChunk } from './compact-chunks.js'
+import { type CompactWork, dropLeft, dropStage } from './compact-left.js'
 import { type CompactResume, resumeOf } from './compact-resume.js'
 import {
   type CompactState,
@@ -20,14 +21,14 @@ import {
   removeCompactState,
 } from './compact-state.js'
 import { checkPacked, packedSize, writePacked } from './compact-write.js'
-import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
-import { type Progress, progressing, type Report } from './progress.js'
+import { type Progress, progressing } from './progress.js'
 import { checkNotRunning, thisOwner } from './refresh-owner.js'
 import type { RunOptions } from './refresh-run.js'
 import { compareAll, hashOfName } from './refresh-write.js'
 import { removeEmptied, removeFile } from './replaced-file.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, dropUndo } from './unfinished.js'
 
 /** What a compaction came to. Sizes are bytes. */
 export interface CompactOutcome {
@@ -42,15 +43,6 @@ export interface CompactOutcome {
   /** what was compared; null where an earlier run did, or nothing was written */
   readonly verified: { readonly chunks: number; readonly readBack: 'medium' | 'page cache' } | null
   readonly findings: readonly Finding[]
-}
-
-/** A compaction at work. */
-interface Work {
-  readonly folder: Folder
-  readonly name: string
-  readonly wrapFolder: (folder: Folder) => Folder
-  readonly report: Report
-  readonly signal: AbortSignal | undefined
 }
 
 /**
@@ -82,7 +74,7 @@ export async function* runCompact(
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
     const { options } = plan
     if (does !== undefined && state) {
-      const work: Work = { folder: wrapFolder(found.folder), name: found.overlay!, wrapFolder, report, signal }
+      const work: CompactWork = { folder: wrapFolder(found.folder), name: found.overlay!, wrapFolder, report, signal }
       // a run that was killed may have left its last step in the page cache only
       await work.folder.sync()
       if (state !== 'unreadable' && state.step !== 'writing') return resume(work, input, options, state, does)
@@ -113,47 +105,13 @@ const unchanged = (plan: CompactPlan): CompactOutcome => ({
 /** The target, which nobody uses. @throws REFUSED, READ_ONLY */
 const findUnused = async (input: TargetInput, own?: string): Promise<WritableTarget> => {
   const target = await findTarget(input)
-  await checkNothingBeside(target, own ?? target.overlay?.name)
+  await checkNothingUnfinished(target, { compact: own ?? target.overlay?.name })
   await checkNotInUse(target)
   await checkWritable(target)
   return target
 }
 
-/** Removes what a run left whose store does not count. The old one has its name. */
-const dropLeft = async ({ folder, name, wrapFolder }: Work, state: CompactState | 'unreadable'): Promise<void> => {
-  if (state !== 'unreadable') {
-    // with atomic renames one more name of the old one
-    if (state.step === 'swapping') await removeFile(folder, name + OLD_SUFFIX)
-    // with .new gone a later step would say that it has its name
-    if (state.step !== 'writing') await recordCompactStep(folder, state, 'writing')
-    await dropStage(state.stage, wrapFolder)
-  }
-  await removeFile(folder, name + NEW_SUFFIX)
-  await removeCompactState(folder, name)
-}
-
-const dropStage = async (
-  stage: CompactState['stage'],
-  wrapFolder: (folder: Folder) => Folder,
-): Promise<readonly Finding[]> => {
-  if (!stage) return []
-  try {
-    await removeFile(wrapFolder(await openFolder(stage.folder)), stage.name)
-    return []
-  } catch {
-    return [
-      {
-        code: 'STAGE_LEFT',
-        severity: 'note',
-        where: stage.folder,
-        message: `${stage.folder} can't be reached now, so the copy of the new store in it stays`,
-        remedy: `remove ${join(stage.folder, stage.name)}; nothing needs it any more`,
-      },
-    ]
-  }
-}
-
-const compact = async (input: TargetInput, plan: CompactPlan, work: Work): Promise<CompactOutcome> => {
+const compact = async (input: TargetInput, plan: CompactPlan, work: CompactWork): Promise<CompactOutcome> => {
   const { folder, name, wrapFolder, report, signal } = work
   const { stage } = plan.options
   const stageFolder = stage === undefined ? undefined : wrapFolder(await openFolder(resolve(stage)))
@@ -170,6 +128,7 @@ const compact = async (input: TargetInput, plan: CompactPlan, work: Work): Promi
   await createCompactState(folder, state)
   let isUndoable = true
   try {
+    await dropUndo(folder, name)
     const place = stageFolder ?? folder
     const placeName = state.stage?.name ?? name + NEW_SUFFIX
     const written = await writeNew(await findTarget(input), plan, place, placeName, stageFolder !== undefined, work)
@@ -227,7 +186,7 @@ const writeNew = async (
   to: Folder,
   toName: string,
   bare: boolean,
-  { report, signal }: Work,
+  { report, signal }: CompactWork,
 ): Promise<Written> => {
   const stack = await openStack(target)
   try {
@@ -285,7 +244,7 @@ const keepAttributes = async (from: string, folder: Folder, name: string): Promi
 }
 
 /** Gives the new store beside the old one its name, and clears up. */
-const swapBeside = async (work: Work, state: CompactState): Promise<void> => {
+const swapBeside = async (work: CompactWork, state: CompactState): Promise<void> => {
   const { folder, name } = work
   await recordCompactStep(folder, state, 'swapping')
   if (folder.traits.atomicRename) {
@@ -303,7 +262,7 @@ const swapBeside = async (work: Work, state: CompactState): Promise<void> => {
 }
 
 /** Ends it: both renames are on the medium whole, so no two names share a cluster chain any more. */
-const clearUp = async ({ folder, name, wrapFolder }: Work, state: CompactState): Promise<readonly Finding[]> => {
+const clearUp = async ({ folder, name, wrapFolder }: CompactWork, state: CompactState): Promise<readonly Finding[]> => {
   await recordCompactStep(folder, state, 'clearing')
   await removeFile(folder, name + OLD_SUFFIX)
   const findings = await dropStage(state.stage, wrapFolder)
@@ -314,7 +273,7 @@ const clearUp = async ({ folder, name, wrapFolder }: Work, state: CompactState):
 const PIECE = 1 << 20
 
 /** Copies the staged store to the stick, compares it, gives it its name and clears up. @throws REFUSED  the stage holds another one */
-const copyBack = async (work: Work, state: CompactState, sparse: boolean): Promise<readonly Finding[]> => {
+const copyBack = async (work: CompactWork, state: CompactState, sparse: boolean): Promise<readonly Finding[]> => {
   const { folder, name, wrapFolder, report, signal } = work
   const stageFolder = wrapFolder(await openFolder(state.stage!.folder))
   const source = await stageFolder.open(state.stage!.name)
@@ -353,7 +312,7 @@ const copyBack = async (work: Work, state: CompactState, sparse: boolean): Promi
 }
 
 /** Gives the new store its name, where it has not got it yet, and clears up. */
-const finishCut = async (work: Work, state: CompactState): Promise<readonly Finding[]> => {
+const finishCut = async (work: CompactWork, state: CompactState): Promise<readonly Finding[]> => {
   const { folder, name } = work
   if (state.step !== 'clearing' && !(await folder.facts(name))) {
     await folder.rename(name + NEW_SUFFIX, name)
@@ -364,7 +323,7 @@ const finishCut = async (work: Work, state: CompactState): Promise<readonly Find
 
 /** Goes on with a run that was cut short after its new store had been verified. */
 const resume = async (
-  work: Work,
+  work: CompactWork,
   input: TargetInput,
   options: CompactOptions,
   state: CompactState,

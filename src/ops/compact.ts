@@ -17,11 +17,11 @@ import { type CompactResume, resumeOf } from './compact-resume.js'
 import { type CompactState, compactStateName, findCompact, readCompactState } from './compact-state.js'
 import { packedSize } from './compact-write.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
-import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import type { Report } from './progress.js'
 import { checkNotRunning } from './refresh-owner.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 
 export interface CompactOptions {
   /** chunks of what the root filesystem has free are dropped; true if left out */
@@ -181,7 +181,7 @@ export const planFresh = async (
   { report = () => {}, signal }: PlanOptions,
 ): Promise<CompactPlan> => {
   const overlay = overlayOf(target)
-  await checkNothingBeside(target, overlay.name)
+  await checkNothingUnfinished(target, { compact: overlay.name })
   await checkNotInUse(target)
   await checkWritable(target)
   if (left === undefined) await checkNamesFree(overlay)
@@ -226,11 +226,10 @@ export const planFresh = async (
       sparse ? usedBytes.after + store.chunkSize : newBytes,
       usedBytes.after,
     )
-    const findings: Finding[] = merged.findings.map(finding => ({
-      ...finding,
-      ...AS_COMPACT[finding.code],
-      where: target.name,
-    }))
+    const findings: Finding[] = [
+      ...(await undoEnds(target)),
+      ...merged.findings.map(finding => ({ ...finding, ...AS_COMPACT[finding.code], where: target.name })),
+    ]
     if (why !== undefined)
       findings.push({
         code: 'SIZE_ROUNDED',

@@ -6,11 +6,12 @@ import type { Finding } from '../finding.js'
 import type { TargetInput } from '../liveos/target.js'
 import { appendZeros } from './append-zeros.js'
 import type { GrowPlan } from './grow.js'
-import { checkNothingBeside, findOverlay } from './grow-target.js'
+import { findOverlay } from './grow-target.js'
 import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, dropUndo } from './unfinished.js'
 
 /** What became of an overlay's size. Sizes are bytes. */
 export interface GrowOutcome {
@@ -53,10 +54,11 @@ export async function* runGrow(
     const target = await findOverlay(input)
     const overlay = overlayOf(target)
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])
-    await checkNothingBeside(target)
+    await checkNothingUnfinished(target)
     await checkNotInUse(target)
     await checkWritable(target)
     const folder = wrapFolder(overlay.folder)
+    await dropUndo(folder, overlay.name)
     const file = await folder.openGrowing(overlay.name)
     let before: Store
     let filledBytes = 0

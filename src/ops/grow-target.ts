@@ -1,19 +1,9 @@
 import { dirname } from 'node:path'
 import { openFile } from '../block/file.js'
 import { isStore } from '../block/snapshot/store.js'
-import { LiveError } from '../error.js'
 import { factsOf } from '../host/folder.js'
 import { mediumOf } from '../host/medium.js'
-import {
-  findTarget,
-  hostFile,
-  RESET_SUFFIX,
-  type TargetInput,
-  UNDO_SUFFIX,
-  type WritableTarget,
-} from '../liveos/target.js'
-import { checkNoCompact } from './compact-state.js'
-import { checkNoRefresh } from './refresh-state.js'
+import { findTarget, hostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
 
 /**
  * The target of a verb that wants an overlay and can do without its base: a stick, a pair, or an overlay that is itself a
@@ -44,26 +34,4 @@ export const findOverlay = async (input: TargetInput): Promise<WritableTarget> =
     home: undefined,
     overlayDirectory: undefined,
   }
-}
-
-/**
- * Refuses an overlay that another verb works on or was cut short on, or whose last change can still be taken back.
- *
- * @param own  the overlay whose compaction may have been cut short: the caller goes on with that
- * @throws REFUSED
- */
-export const checkNothingBeside = async (target: WritableTarget, own?: string): Promise<void> => {
-  const { name, base, overlay } = target
-  const refuse = (path: string, sentence: string): LiveError => new LiveError('REFUSED', sentence, { path })
-  await checkNoRefresh(target)
-  await checkNoCompact(base.folder, name, own)
-  if (overlay && overlay.folder.path !== base.folder.path) await checkNoCompact(overlay.folder, name, own)
-  if (!overlay) return
-  if (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
-    throw refuse(overlay.path, `a reset was cut short here: run 'liveos reset ${name}' first`)
-  if (await overlay.folder.facts(overlay.name + UNDO_SUFFIX))
-    throw refuse(
-      overlay.path,
-      `${overlay.name}${UNDO_SUFFIX} is there, by which what was done to this overlay can be taken back: run 'liveos undo ${name}', or remove that file if the overlay is to stay as it is`,
-    )
 }

@@ -6,9 +6,10 @@ import { detectFs } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
 import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
-import { checkNothingBeside, findOverlay } from './grow-target.js'
+import { findOverlay } from './grow-target.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 
 export interface GrowOptions {
   /** left out: the size stays */
@@ -58,7 +59,7 @@ export const planGrow = async (input: TargetInput, options: GrowOptions): Promis
   const target = await findOverlay(input)
   if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
   const overlay = overlayOf(target)
-  await checkNothingBeside(target)
+  await checkNothingUnfinished(target)
   await checkNotInUse(target)
   await checkWritable(target)
   const file = await openFile(overlay.path)
@@ -122,7 +123,7 @@ const planSize = async (
       `${folder.path} has ${freeBytes} bytes free, and ${neededBytes} are needed: free space there, or run 'liveos compact ${target.name} --dry-run' to see what the overlay itself can give back`,
       { neededBytes, freeBytes },
     )
-  const findings: Finding[] = []
+  const findings: Finding[] = await undoEnds(target)
   const add = (code: string, severity: Finding['severity'], message: string, remedy?: string): void => {
     findings.push({ code, severity, where: path, message, ...(remedy === undefined ? {} : { remedy }) })
   }

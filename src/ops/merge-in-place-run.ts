@@ -5,12 +5,12 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { closeAll, type Folder } from '../host/folder.js'
 import { findTarget, type TargetInput } from '../liveos/target.js'
-import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
 import type { InPlaceVerb, MergeInPlacePlan } from './merge-in-place.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, dropUndo } from './unfinished.js'
 
 /** What became of a merge into the base itself. */
 export interface MergeInPlaceOutcome {
@@ -46,7 +46,7 @@ export async function* runMergeInPlace(
       { file: target.base, planned: plan.base },
       { file: overlay, planned: plan.overlay },
     ])
-    await checkNothingBeside(target)
+    await checkNothingUnfinished(target)
     await checkNotInUse(target)
     await checkWritable(target)
     const base = { folder: wrapFolder(target.base.folder), name: target.base.name }
@@ -54,6 +54,7 @@ export async function* runMergeInPlace(
       folder: overlay.folder.path === base.folder.path ? base.folder : wrapFolder(overlay.folder),
       name: overlay.name,
     }
+    await dropUndo(store.folder, store.name)
     const { merged, verified } = await mergePair(base, store, plan, report, signal)
     await checkEmpty(store)
     return {

@@ -9,9 +9,9 @@ import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import { findTarget, type HostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
 import { readOverlay } from './grow.js'
-import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, type FileIdentity, identityOf, readOnlyFindings } from './identity.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 
 /** The verb by which a merge in place was asked for; both do the same. */
 export type InPlaceVerb = 'refresh' | 'merge'
@@ -57,7 +57,7 @@ export const planMergeInPlace = async (
 ): Promise<MergeInPlacePlan> => {
   const target = await findTarget(input)
   const overlay = overlayOf(target)
-  await checkNothingBeside(target)
+  await checkNothingUnfinished(target)
   await checkNotInUse(target)
   const file = await openFile(overlay.path)
   try {
@@ -120,11 +120,12 @@ const findingsOf = async (
   writtenBytes: number,
 ): Promise<readonly Finding[]> => {
   const { base } = target
-  const findings: Finding[] = [...(await readOnlyFindings(target))]
+  const readOnly = await readOnlyFindings(target)
+  const findings: Finding[] = [...readOnly, ...(await undoEnds(target))]
   const add = (code: string, severity: Finding['severity'], where: string, message: string, remedy?: string): void => {
     findings.push({ code, severity, where, message, ...(remedy === undefined ? {} : { remedy }) })
   }
-  if (findings.length === 0 && !(await isWritable(base.path)))
+  if (readOnly.length === 0 && !(await isWritable(base.path)))
     add('READ_ONLY', 'error', base.path, `you may not write to ${base.path}: run this as its owner or as root`)
   const { findings: root } = await openMergedRoot(stack.root, { trim: false, store: stack.overlay?.store })
   if (root.some(({ code }) => code.startsWith('JOURNAL_')))

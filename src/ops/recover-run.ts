@@ -27,6 +27,7 @@ import {
   takeChangeBack,
   type UndoableChange,
 } from './undo-journal.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 /** What a recovery did. Sizes are bytes. */
 export interface RecoverOutcome {
@@ -86,6 +87,7 @@ export async function* runRecover(
       { file: target.base, planned: plan.base },
       { file: overlay, planned: plan.overlay },
     ])
+    await checkNothingUnfinished(target, { change: true })
     await checkNotInUse(target)
     if (await goOn(overlay, plan, report)) return released(overlay, plan)
     const view = await openSalvaged(target, overlay, plan.options)

@@ -7,7 +7,7 @@ import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { packageOf } from '../host/fsck.js'
 import { findTool } from '../host/process.js'
 import { temporaryRoom } from '../host/temporary.js'
-import { RESET_SUFFIX, STATE_SUFFIX, type WritableTarget } from '../liveos/target.js'
+import type { WritableTarget } from '../liveos/target.js'
 import { mostSize } from './grow-size.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { type LostContent, lostContent } from './recover-lost.js'
@@ -15,6 +15,7 @@ import { sizeByItself, sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
 import { overlayOf } from './reset.js'
 import { checkNobodyAt, isCut, standingOf } from './undo-journal.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 export interface RecoverOptions {
   /** bytes that the overlay is to have; by itself as it needs, if left out */
@@ -65,18 +66,6 @@ export interface RecoverPlan {
 
 /** bytes a second of a slow stick */
 const SPEED = 10e6
-
-/** @throws REFUSED  another verb was cut short here */
-const checkNothingBeside = async ({ name, base }: WritableTarget, overlay: WritableTarget['base']): Promise<void> => {
-  for (const [file, suffix, verb] of [
-    [base, STATE_SUFFIX, 'refresh'],
-    [overlay, RESET_SUFFIX, 'reset'],
-  ] as const)
-    if (await file.folder.facts(file.name + suffix))
-      throw new LiveError('REFUSED', `a ${verb} was cut short here: run 'liveos ${verb} ${name}' first`, {
-        path: file.path,
-      })
-}
 
 const copyBytesOf = async ({ root, base, store }: SalvagedView): Promise<number> => {
   let bytes = 0
@@ -209,7 +198,7 @@ const stepsOf = (plan: Omit<RecoverPlan, 'steps'>, name: string): string[] => {
  */
 export const planRecover = async (target: WritableTarget, options: RecoverOptions = {}): Promise<RecoverPlan> => {
   const overlay = overlayOf(target)
-  await checkNothingBeside(target, overlay)
+  await checkNothingUnfinished(target, { change: true })
   await checkNotInUse(target)
   await checkWritable(target)
   const findings: Finding[] = []

@@ -15,7 +15,6 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkNoCompact } from './compact-state.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf, readOnlyFindings } from './identity.js'
 import {
   type BlockCounts,
@@ -28,6 +27,7 @@ import {
 } from './image-plan.js'
 import { checkNotRunning } from './refresh-owner.js'
 import { type RefreshState, readState } from './refresh-state.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 
 export interface RefreshOptions extends Transcode {
   /** keep the old base as `.old` */
@@ -204,7 +204,7 @@ export const planFresh = async (
   options: RefreshOptions,
   startAgain: boolean,
 ): Promise<RefreshPlan> => {
-  await checkNoCompact(target.base.folder, target.name)
+  await checkNothingUnfinished(target, { refresh: true, reset: true })
   await checkNotInUse(target)
   await checkNoLink(target)
   await checkNamesFree(target, startAgain)
@@ -212,7 +212,7 @@ export const planFresh = async (
   try {
     checkWorthwhile(stack, options)
     const merged = await openMergedRoot(stack.root, { trim: options.trim, store: stack.overlay?.store })
-    const findings = [...(await readOnlyFindings(target)), ...merged.findings]
+    const findings = [...(await readOnlyFindings(target)), ...(await undoEnds(target)), ...merged.findings]
     const { folder, name } = target.base
     const raw = !stack.base.squashfs
     if (raw && (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined))

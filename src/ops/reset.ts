@@ -8,7 +8,6 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
-import { checkNoCompact } from './compact-state.js'
 import {
   checkNotInUse,
   checkUnchanged,
@@ -18,7 +17,7 @@ import {
   readOnlyFindings,
 } from './identity.js'
 import { type Progress, progressing } from './progress.js'
-import { checkNoRefresh } from './refresh-state.js'
+import { checkNothingUnfinished, dropUndo, undoEnds } from './unfinished.js'
 
 /** Bytes that dracut clears when it is told to reset an overlay. @see dracut 70dmsquash-live, rd.overlay.reset */
 export const RESET_BYTES = 65536
@@ -80,9 +79,8 @@ const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: F
 export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
-  await checkNoRefresh(target)
-  await checkNoCompact(target.base.folder, target.name)
-  const findings = await readOnlyFindings(target)
+  await checkNothingUnfinished(target, { reset: true, change: true })
+  const findings = [...(await readOnlyFindings(target)), ...(await undoEnds(target))]
   const file = await openFile(overlay.path)
   try {
     await checkIsOverlay(target, overlay, file)
@@ -114,7 +112,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
   return yield* progressing(async report => {
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])
     await checkNotInUse(target)
-    await checkNoRefresh(target)
+    await checkNothingUnfinished(target, { reset: true, change: true })
     await checkWritable(target)
     const size = Math.min(RESET_BYTES, plan.overlay.size)
     report({ phase: 'reset', doneBytes: 0, totalBytes: size })
@@ -127,6 +125,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
 /**
  * Empties an overlay. Ordered steps and the state after each:
  *
+ * 0. the undo journal of an earlier change removed: the overlay as it was
  * 1. the first 64 KiB saved beside it, flushed, name flushed: the overlay as it was
  * 2. first sector cleared, flushed: a new overlay, as the kernel looks at nothing else when the magic is 0
  * 3. the rest cleared, flushed, read back: a new overlay
@@ -139,6 +138,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
  */
 export const clearOverlay = async (folder: Folder, name: string): Promise<'medium' | 'page cache'> => {
   const saved = name + RESET_SUFFIX
+  await dropUndo(folder, name)
   const overlay = await folder.openWritable(name)
   try {
     const size = Math.min(RESET_BYTES, overlay.size)

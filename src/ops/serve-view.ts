@@ -20,9 +20,9 @@ import {
   type WritableTarget,
 } from '../liveos/target.js'
 import type { Layer } from '../liveos/view.js'
-import { checkNothingBeside } from './grow-target.js'
 import { checkNotInUse, checkWritable } from './identity.js'
 import { overlayOf } from './reset.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 /**
  * What can be exported as bytes: the views of `Layer` (`root` with the overlay, `base` without, `home` image, `medium` the
@@ -199,7 +199,7 @@ export const findPersistent = async (
   const target = await findTarget(input)
   const overlay = overlayOf(target)
   await checkNotInUse(target)
-  await checkNothingBeside(target)
+  await checkNothingUnfinished(target)
   await checkWritable(target)
   await checkNotLocked(overlay.path)
   return { target, overlay }

@@ -11,6 +11,7 @@ import {
   standingOf,
   takeChangeBack,
 } from './undo-journal.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 /** What an undo would do. Sizes are bytes. */
 export interface UndoPlan {
@@ -39,7 +40,7 @@ export interface UndoOutcome {
 const nothing = (target: WritableTarget, overlay: string): LiveError =>
   new LiveError(
     'NOT_FOUND',
-    `there is nothing to take back for ${overlay}: recover, grow, compact and merge --in-place leave ${overlay}${UNDO_SUFFIX}, and it is not there`,
+    `there is nothing to take back for ${overlay}: recover leaves ${overlay}${UNDO_SUFFIX}, and it is not there`,
     { path: overlay, target: target.name },
   )
 
@@ -66,6 +67,7 @@ export const planUndo = async (target: WritableTarget): Promise<UndoPlan> => {
   const overlay = overlayOf(target)
   const found = await findUndo(overlay.folder, overlay.name)
   if (!found) throw nothing(target, overlay.name)
+  await checkNothingUnfinished(target, { change: true })
   await checkNotInUse(target)
   await checkWritable(target)
   await checkNobodyAt(found)
@@ -103,6 +105,7 @@ export async function* runUndo(
   const overlay = overlayOf(target)
   return yield* progressing(async report => {
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])
+    await checkNothingUnfinished(target, { change: true })
     await checkNotInUse(target)
     const found = await findUndo(overlay.folder, overlay.name)
     if (!found) throw nothing(target, overlay.name)

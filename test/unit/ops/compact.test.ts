@@ -189,7 +189,7 @@ it('a new size, not below what it holds; holes stay holes', async () => {
 })
 
 describe('refused', () => {
-  it.each(['.new', '.old', '.reset', '.undo'])('beside %s', async end => {
+  it.each(['.new', '.old', '.reset'])('beside %s', async end => {
     const { input, overlay } = await fresh()
     await writeFile(overlay + end, 'x')
     await failure(planCompact(input), 'REFUSED')

@@ -112,10 +112,10 @@ describe('refused', () => {
     await failure(planGrow(input, { size: 1 << 20 }), 'UNSUPPORTED')
   })
 
-  it.each(['.reset', '.undo'])('beside %s', async end => {
+  it('beside a reset that was cut short', async () => {
     const { overlay, input } = await fresh()
     const plan = await planGrow(input, { size: 1 << 20 })
-    await writeFile(overlay + end, 'x')
+    await writeFile(`${overlay}.reset`, 'x')
     await failure(planGrow(input, { size: 1 << 20 }), 'REFUSED')
     await failure(finished(runGrow(input, plan)), 'REFUSED')
   })

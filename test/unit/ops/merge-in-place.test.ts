@@ -129,8 +129,8 @@ describe('a merge in place is refused', () => {
     await failure(merge(stick.path), 'CORRUPT')
   })
 
-  it('where another verb was cut short, or the overlay can be taken back', async () => {
-    for (const beside of ['rootfs.img.refresh', `${OVERLAY}.reset`, `${OVERLAY}.undo`]) {
+  it('where another verb was cut short', async () => {
+    for (const beside of ['rootfs.img.refresh', `${OVERLAY}.reset`]) {
       const { stick, live } = await stickOf()
       await writeFile(join(live, beside), 'x')
       const before = await readFile(join(live, 'rootfs.img'))

@@ -1,0 +1,110 @@
+import { readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { openFolder } from '../../../src/host/folder.js'
+import { findTarget, type WritableTarget } from '../../../src/liveos/target.js'
+import { planCompact, runCompact } from '../../../src/ops/compact.js'
+import { planGrow, runGrow } from '../../../src/ops/grow.js'
+import { planMergeInPlace, runMergeInPlace } from '../../../src/ops/merge-in-place.js'
+import { planRecover } from '../../../src/ops/recover.js'
+import { planRefresh } from '../../../src/ops/refresh.js'
+import { runRefresh } from '../../../src/ops/refresh-run.js'
+import { planReset, runReset } from '../../../src/ops/reset.js'
+import { findPersistent } from '../../../src/ops/serve-view.js'
+import { planUndo } from '../../../src/ops/undo.js'
+import { beginChange } from '../../../src/ops/undo-journal.js'
+import { failure } from '../../support/outcome.js'
+import { CHUNK, finished, OVERLAY, smallStick } from '../../support/small-stick.js'
+import { temporary } from '../../support/temporary.js'
+
+const path = temporary()
+let count = 0
+const fresh = async (): Promise<{ live: string; input: { target: string } }> => {
+  const { path: target } = await smallStick(await path(`stick${count++}`), { raw: true })
+  return { live: join(target, 'LiveOS'), input: { target } }
+}
+
+/** A change of the overlay under a journal; finished, or as a cut leaves it. The last bytes of the file are nobody's. */
+const change = async (live: string, end: 'finished' | 'cut'): Promise<void> => {
+  const { file, finish, close } = await beginChange(await openFolder(live), OVERLAY, { verb: 'recover' })
+  await file.write(file.size - 100, new Uint8Array(100).fill(1))
+  if (end === 'finished') await finish()
+  await close()
+}
+
+/** What a verb that was cut short left, and what has to be said then. */
+const LEFT: Record<string, readonly [(live: string) => Promise<void>, RegExp]> = {
+  refresh: [live => writeFile(join(live, 'rootfs.img.refresh'), 'x'), /liveos refresh/],
+  reset: [live => writeFile(join(live, `${OVERLAY}.reset`), 'x'), /liveos reset/],
+  compact: [live => writeFile(join(live, 'compact-overlay-OTHER.state'), 'x'), /liveos compact/],
+  recover: [live => change(live, 'cut'), /liveos (recover|undo)/],
+}
+
+const on = (plan: (target: WritableTarget) => Promise<unknown>) => async (input: { target: string }) =>
+  plan(await findTarget(input))
+/** Verbs with the leftovers that they end themselves. */
+const PLANS: Record<string, readonly [(input: { target: string }) => Promise<unknown>, readonly string[]]> = {
+  grow: [input => planGrow(input, { size: 1 << 20 }), []],
+  compact: [input => planCompact(input, {}), ['compact']],
+  'refresh --in-place': [input => planMergeInPlace('refresh', input), []],
+  'serve for writing': [findPersistent, []],
+  recover: [on(target => planRecover(target, { fsck: false })), ['recover']],
+  undo: [on(planUndo), ['recover']],
+  reset: [on(planReset), ['reset', 'recover']],
+  refresh: [input => planRefresh(input, {}), ['refresh', 'reset']],
+}
+
+describe.each(Object.entries(LEFT))('where a %s was cut short', (left, [leave, sentence]) => {
+  it.each(Object.entries(PLANS).filter(([, [, own]]) => !own.includes(left)))(
+    '%s refuses, and says what to run',
+    async (verb, [plan]) => {
+      const { live, input } = await fresh()
+      if (verb === 'undo') await change(live, 'finished')
+      await leave(live)
+      expect((await failure(plan(input), 'REFUSED')).message).toMatch(sentence)
+    },
+  )
+})
+
+const RUNS: Record<
+  string,
+  (input: { target: string }) => Promise<{ plan: { findings: readonly { code: string }[] } }>
+> = {
+  grow: async input => {
+    const plan = await planGrow(input, { size: 1 << 20 })
+    await finished(runGrow(input, plan))
+    return { plan }
+  },
+  compact: async input => {
+    const plan = await planCompact(input, { size: 300 * CHUNK })
+    await finished(runCompact(input, plan))
+    return { plan }
+  },
+  'refresh --in-place': async input => {
+    const plan = await planMergeInPlace('refresh', input)
+    await finished(runMergeInPlace(input, plan))
+    return { plan }
+  },
+  reset: async input => {
+    const target = await findTarget(input)
+    const plan = await planReset(target)
+    await finished(runReset(target, plan))
+    return { plan }
+  },
+  refresh: async input => {
+    const plan = await planRefresh(input, {})
+    await finished(runRefresh(input, plan))
+    return { plan }
+  },
+}
+
+describe('after a recovery that is finished', () => {
+  it.each(Object.entries(RUNS))('%s says that its undo ends, and takes the journal away', async (_verb, run) => {
+    const { live, input } = await fresh()
+    expect((await run((await fresh()).input)).plan.findings.map(({ code }) => code)).not.toContain('UNDO_ENDS')
+    await change(live, 'finished')
+    expect(await readdir(live)).toContain(`${OVERLAY}.undo`)
+    expect((await run(input)).plan.findings.map(({ code }) => code)).toContain('UNDO_ENDS')
+    expect(await readdir(live)).toEqual([OVERLAY, 'rootfs.img'])
+  })
+})
