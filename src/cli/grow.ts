@@ -1,4 +1,5 @@
 import { type GrowOptions, type GrowOutcome, type GrowPlan, planGrow, runGrow } from '../ops/grow.js'
+import { type GrowLiveOutcome, type GrowLivePlan, isLive, planGrowLive, runGrowLive } from '../ops/grow-live.js'
 import type { TargetInput } from '../ops/target.js'
 import { type Consent, confirm, drive, print } from './run.js'
 import { ATTENTION, duration, findingLines, type Paint, paint, rows, size } from './words.js'
@@ -49,8 +50,61 @@ export const growOutcomeWords = (done: GrowOutcome, p: Paint): string[] => [
   ...findingLines(done.findings, p),
 ]
 
-/** `liveos grow`. */
+/** More room for an overlay in use, before it runs. */
+const livePlanWords = (plan: GrowLivePlan, p: Paint): string[] => [
+  p.bold(
+    plan.change === 'none'
+      ? 'Plan: leave the size of the overlay in use as it is'
+      : plan.change === 'tell'
+        ? 'Plan: tell the kernel of the size that the overlay in use has already'
+        : 'Plan: enlarge the overlay in use',
+  ),
+  ...rows([
+    ['overlay', `${plan.overlay.path}, ${size(plan.oldBytes)}, of which ${size(plan.usedBytes)} are used`],
+    ['in use by', `${plan.snapshot} on ${plan.loop}, which shows ${size(plan.kernelBytes)} of it`],
+    ['size', plan.change === 'none' ? 'stays' : `${size(plan.newBytes)} (${plan.newBytes} bytes)`],
+    [
+      'space',
+      `${size(plan.space.neededBytes)} are needed, ${size(plan.space.freeBytes)} are free${plan.space.fileLimit === null ? '' : `; a file has ${plan.space.fileLimit} bytes at most`}`,
+    ],
+    ['time', `about ${duration(plan.estimatedSeconds)}; the system goes on meanwhile`],
+  ]),
+  ...(plan.steps.length > 0 ? ['Steps:'] : []),
+  ...plan.steps.map((step, n) => `  ${n + 1}. ${step}`),
+  ...findingLines(plan.findings, p),
+]
+
+const liveOutcomeWords = (done: GrowLiveOutcome, p: Paint): string[] => [
+  p.good(
+    done.change === 'none'
+      ? `${done.overlay} has ${size(done.newBytes)} already, and the kernel knows; nothing was changed.`
+      : `${done.overlay} has ${size(done.newBytes)} now, and ${done.snapshot} uses them.`,
+  ),
+  ...rows([
+    ['before', done.dmsetup.before],
+    ['now', done.dmsetup.after],
+  ]),
+  ...findingLines(done.findings, p),
+]
+
+const growLive = async (input: TargetInput, options: GrowOptions, consent: Consent): Promise<number> => {
+  const plan = await planGrowLive(input, options)
+  if (consent.dryRun) {
+    print(consent.json, plan, () => livePlanWords(plan, paint(process.stdout)))
+    return 0
+  }
+  if (plan.change !== 'none') {
+    if (!consent.yes) process.stderr.write(`${livePlanWords(plan, paint(process.stderr)).join('\n')}\n`)
+    await confirm('Enlarge the overlay of a system in use?', consent)
+  }
+  const done = await drive(signal => runGrowLive(plan, { signal }))
+  print(consent.json, done, () => liveOutcomeWords(done, paint(process.stdout)))
+  return done.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
+}
+
+/** `liveos grow`; of an overlay in use too. */
 export const grow = async (input: TargetInput, options: GrowOptions, consent: Consent): Promise<number> => {
+  if (await isLive(input)) return growLive(input, options, consent)
   const plan = await planGrow(input, options)
   if (consent.dryRun) {
     print(consent.json, plan, () => growPlanWords(plan, paint(process.stdout)))

@@ -6,7 +6,7 @@ import { parseSize } from './words.js'
 export const parseSizeChange = (text: string): number | { readonly by: number } =>
   /^[+-]/.test(text) ? { by: (text[0] === '-' ? -1 : 1) * parseSize(text.slice(1)) } : parseSize(text)
 
-const OVERLAY = `${MOUNTED}, or an overlay file itself`
+const OVERLAY = `${MOUNTED}, an overlay file itself, or the word live for the running system`
 
 const growVerb = (done: (code: number) => void) =>
   verb(
@@ -17,6 +17,7 @@ const growVerb = (done: (code: number) => void) =>
       'liveos grow /run/media/me/LIVE --size 1G',
       'liveos grow /run/media/me/LIVE --fill   # room for all of a sparse overlay is taken now',
       'liveos grow --base rootfs.img --overlay overlay.img --size 512M',
+      'liveos grow live --size +512M   # the overlay of the running system, as root, before it is full',
     ],
     OVERLAY,
   )
