@@ -4,6 +4,7 @@ import { fileVerbs } from './program-files.js'
 import { overlayVerbs } from './program-overlay.js'
 import { repairVerbs } from './program-repair.js'
 import { serveVerbs } from './program-serve.js'
+import { tableVerbs } from './program-table.js'
 import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
@@ -166,6 +167,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   for (const command of overlayVerbs(done)) program.addCommand(command)
   for (const command of repairVerbs(done)) program.addCommand(command)
   for (const command of serveVerbs(done)) program.addCommand(command)
+  for (const command of tableVerbs(done)) program.addCommand(command)
   for (const command of bootVerbs(done)) program.addCommand(command)
   program
     .command('completion')
