@@ -23,7 +23,7 @@ const KINDS: readonly Kind[] = ['posix', 'fat']
 const FILE = 'overlay'
 const SIZE = 28_000
 const HOLD: Hold = { offset: 4, during: new Uint8Array(4), after: new Uint8Array([1, 0, 0, 0]) }
-const ROUNDS = 10
+const ROUNDS = process.env.LIVEOS_ALL_CUTS === '1' ? 10 : 3
 
 interface Changed {
   readonly live: string
@@ -113,7 +113,7 @@ describe('a change under a journal', () => {
         states += found.states
       }
       console.log(`undo journal, ${kind}: ${states} states`)
-      expect(states).toBeGreaterThan(300)
+      expect(states).toBeGreaterThan(100)
     },
     120_000,
   )

@@ -15,6 +15,7 @@ import {
   powerCuts,
   recordingFolder,
   type Step,
+  turns,
 } from './power-cut.js'
 import { random } from './random.js'
 import { bytesOf, CHUNK, finished, OVERLAY, type SmallStick, sha256, smallStick, viewOf } from './small-stick.js'
@@ -187,23 +188,26 @@ export const oneOfEach = (media: Iterable<Medium>): Medium[] => {
   return [...kinds.values()]
 }
 
-/** Everything that is wrong with the media of a recorded compaction, at most a few; and how many media were looked at. */
+/** Everything that is wrong with the media of a recorded compaction, at most a few; how many there are, and how many were tried. */
 export const judge = async (
   recorded: Recorded,
   media: Iterable<Medium> = powerCuts(recorded.initial, recorded.log, recorded.method.kind, seed),
-  most = 3,
-): Promise<{ wrong: string[]; states: number }> => {
+  { most = 3, share = 3 } = {},
+): Promise<{ wrong: string[]; states: number; tried: number }> => {
   const wrong: string[] = []
   const known = new Set<string>()
-  let states = 0
+  const isTried = turns(share, seed)
+  let [states, tried] = [0, 0]
   for (const medium of media) {
     if (known.has(medium.key)) continue
     known.add(medium.key)
     states++
+    if (!isTried()) continue
+    tried++
     await place(recorded, medium)
     const found = (await look(recorded, medium)) ?? (await finish(recorded, medium))
     if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium)}): ${found}`)
     if (wrong.length >= most) break
   }
-  return { wrong, states }
+  return { wrong, states, tried }
 }

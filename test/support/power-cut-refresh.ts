@@ -17,6 +17,7 @@ import {
   powerCuts,
   recordingFolder,
   type Step,
+  turns,
 } from './power-cut.js'
 import { random } from './random.js'
 import { finished, OVERLAY, type SmallStick, sha256, smallStick, viewOf } from './small-stick.js'
@@ -182,25 +183,28 @@ export const rerun = async (
 export const finish = (recorded: Recorded, medium: Medium): Promise<string | undefined> =>
   rerun(recorded, medium, {}, () => checkEnd(recorded))
 
-/** Everything that is wrong with the media of a recorded refresh, at most a few; and how many media were looked at. */
+/** Everything that is wrong with the media of a recorded refresh, at most a few; how many there are, and how many were tried. */
 export const judge = async (
   recorded: Recorded,
   media: Iterable<Medium> = cutsOf(recorded),
   known: Set<string> = new Set(),
-  most = 3,
-): Promise<{ wrong: string[]; states: number }> => {
+  { most = 3, share = 3 } = {},
+): Promise<{ wrong: string[]; states: number; tried: number }> => {
   const wrong: string[] = []
-  let states = 0
+  const isTried = turns(share, seed)
+  let [states, tried] = [0, 0]
   for (const medium of media) {
     if (known.has(medium.key)) continue
     known.add(medium.key)
     states++
+    if (!isTried()) continue
+    tried++
     await place(recorded, medium)
     const found = (await look(recorded, medium)) ?? (await finish(recorded, medium))
     if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium, recorded.base)}): ${found}`)
     if (wrong.length >= most) break
   }
-  return { wrong, states }
+  return { wrong, states, tried }
 }
 
 /** Media of which one is taken for each step of the state file and each set of names, by the seed. */

@@ -275,11 +275,39 @@ function* product<T>(lists: readonly (readonly T[])[]): Generator<readonly T[]> 
   for (const value of first) for (const others of product(rest)) yield [value, ...others]
 }
 
-/** Every medium that a cut in the log could leave, each once. @param seed  for what is drawn, see `choices` */
-export function* powerCuts(initial: readonly Content[], log: readonly Step[], kind: Kind, seed = 1): Generator<Medium> {
+/** `LIVEOS_ALL_CUTS=1`, as CI sets it, tries all media; otherwise tests take turns, and each run tries others. */
+const ALL_CUTS = process.env.LIVEOS_ALL_CUTS === '1'
+
+/** Says of one medium after the other whether it is tried: one in `share`, begun at where the seed says; or all of them. */
+export const turns = (share: number, seed: number): (() => boolean) => {
+  let turn = seed % share
+  return () => ALL_CUTS || turn++ % share === 0
+}
+
+/** The same media in an order in which rare kinds come early: every n-th first, then those after them. */
+export function* interleaved<T>(media: () => Iterable<T>, stride: number): Generator<T> {
+  for (let first = 0; first < stride; first++) {
+    let n = 0
+    for (const medium of media()) if (n++ % stride === first) yield medium
+  }
+}
+
+/**
+ * Every medium that a cut in the log could leave, each once.
+ *
+ * @param seed  for what is drawn, see `choices`
+ * @param from  steps after which the first cut comes
+ */
+export function* powerCuts(
+  initial: readonly Content[],
+  log: readonly Step[],
+  kind: Kind,
+  seed = 1,
+  from = 0,
+): Generator<Medium> {
   const seen = new Set<string>()
   const { below } = random(seed)
-  for (let cut = 0; cut <= log.length; cut++) {
+  for (let cut = from; cut <= log.length; cut++) {
     const { folders, made } = replay(initial, log.slice(0, cut), kind)
     const named = folders.flatMap(({ durable, live }) => [...durable.values(), ...live.values()])
     const inodes = new Set([...named, ...made.values()])
