@@ -5,6 +5,7 @@ import { overlayVerbs } from './program-overlay.js'
 import { repairVerbs } from './program-repair.js'
 import { serveVerbs } from './program-serve.js'
 import { tableVerbs } from './program-table.js'
+import { watchVerbs } from './program-watch.js'
 import { argument, MOUNTED, oneOf, verb, where } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
@@ -167,6 +168,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   for (const command of overlayVerbs(done)) program.addCommand(command)
   for (const command of repairVerbs(done)) program.addCommand(command)
   for (const command of serveVerbs(done)) program.addCommand(command)
+  for (const command of watchVerbs(done)) program.addCommand(command)
   for (const command of tableVerbs(done)) program.addCommand(command)
   for (const command of bootVerbs(done)) program.addCommand(command)
   program
