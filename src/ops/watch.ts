@@ -14,6 +14,7 @@ import { decide, type Level, LIMITS, type Limits, levelOf, NOTHING_TOLD, type To
 
 export { announce, CHANNELS, type Channel } from '../host/notify.js'
 export { aboutTime } from './watch-forecast.js'
+export { type InstallOutcome, type InstallPlan, planInstall, runInstall } from './watch-install.js'
 export { metricsText } from './watch-metrics.js'
 export { type Level, LIMITS, type Limits } from './watch-warn.js'
 
