@@ -17,7 +17,9 @@ export interface GraphOptions {
 /** Layers of devices on devices. Real ones have five; each may read a little more than it was asked for. */
 const MAX_DEPTH = 16
 
-const MAPPER = '/dev/mapper/'
+/** Where udev puts a device: characters that are not plain are written as `\x20`. @see libdevmapper, mangling of names */
+const mapperPath = (name: string): string =>
+  `/dev/mapper/${name.replace(/[^\w#+\-.:=@]/gu, odd => [...Buffer.from(odd)].map(byte => `\\x${byte.toString(16).padStart(2, '0')}`).join(''))}`
 
 const twice = (name: string): LiveError =>
   new LiveError('USAGE', `two tables are called ${name}: each device has one name of its own`, { table: name })
@@ -63,11 +65,8 @@ export const graphOf = (
     if (byName.has(table.name)) throw twice(table.name)
     byName.set(table.name, table)
   }
-  const tableOf = (word: string): NamedTable | undefined => {
-    const alias = aliases.get(word)
-    const named = alias ?? (word.startsWith(MAPPER) ? word.slice(MAPPER.length) : undefined)
-    return named === undefined ? undefined : byName.get(named)
-  }
+  const names = new Map([...byName.keys()].map(name => [mapperPath(name), name] as const))
+  const tableOf = (word: string): NamedTable | undefined => byName.get(aliases.get(word) ?? names.get(word) ?? '')
   for (const name of aliases.values())
     if (!byName.has(name)) throw new LiveError('USAGE', `there is no table called ${name}`, { table: name })
 
@@ -120,7 +119,7 @@ export const tablesOf = (tops: Iterable<TableNode>): readonly NamedTable[] => {
     const lines = node.lines.map(line => ({
       ...line,
       ...withDevices<TableNode | string, string>(line, device =>
-        typeof device === 'string' ? device : `${MAPPER}${device.name}`,
+        typeof device === 'string' ? device : mapperPath(device.name),
       ),
     }))
     tables.push({ name: node.name, lines })

@@ -85,17 +85,17 @@ export const parseTables = (text: string, where = 'tables'): readonly NamedTable
   for (const [line, number] of linesOf(text, /^#(\s|$)/)) {
     const wrong = (field: string, expected: string, found: string): LiveError =>
       wrongTable(where, number, field, expected, found)
-    const [, name, rest] = /^(\S+):(?:$|\s(.*))/.exec(line) ?? []
-    if (name === undefined) throw wrong('line', 'the name of a device and a colon in front', line)
+    // dmsetup prints names as they are, and they may have blanks and colons in them.
+    const [, name, rest] = /^(.+):\s+(\d+\s+\d+\s+[a-z].*)$/.exec(line) ?? /^(.+):\s*()$/.exec(line) ?? []
+    if (name === undefined) throw wrong('line', 'the name of a device, a colon, and a line of its table', line)
     if (name.length > MAX_NAME) throw wrong('name', `at most ${MAX_NAME} characters`, name)
     const known = tables.get(name)
-    const content = rest?.trim() ?? ''
-    if (known && (last !== name || known.length === 0 || content === ''))
+    if (known && (last !== name || known.length === 0 || !rest))
       throw wrong('name', 'a device that has not come before', name)
     const lines = known ?? []
     tables.set(name, lines)
     last = name
-    if (content !== '') lines.push(parseLine(content, where, number, lines.at(-1)))
+    if (rest) lines.push(parseLine(rest, where, number, lines.at(-1)))
   }
   return [...tables].map(([name, lines]) => ({ name, lines }))
 }

@@ -227,6 +227,13 @@ base: 0 100 linear 7:0 0
     )
   })
 
+  test('names that are not plain are written as udev writes them', () => {
+    const text = 'my disk: 0 1 zero \ntop: 0 1 linear /dev/mapper/my\\\\x20disk 0\n'
+    const graph = graphOf(parseTables(text))
+    expect(graph.get('top')!.lines[0]).toMatchObject({ device: { name: 'my disk' } })
+    expect(printTables(tablesOf([graph.get('top')!]))).toBe(text)
+  })
+
   test('two devices of one name are refused', () => {
     const line = { startSector: 0, sectorCount: 1, type: 'zero' as const }
     const below = { name: 'x', lines: [line] }
