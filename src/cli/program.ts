@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { bootVerbs } from './program-boot.js'
+import { bootPlanVerb } from './program-boot-plan.js'
 import { fileVerbs } from './program-files.js'
 import { overlayVerbs } from './program-overlay.js'
 import { repairVerbs } from './program-repair.js'
@@ -170,6 +171,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   for (const command of serveVerbs(done)) program.addCommand(command)
   for (const command of watchVerbs(done)) program.addCommand(command)
   for (const command of tableVerbs(done)) program.addCommand(command)
+  program.addCommand(bootPlanVerb(done))
   for (const command of bootVerbs(done)) program.addCommand(command)
   program
     .command('completion')
