@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config'
+
+// `npm run test:boot`: one machine after another, minutes each.
+export default defineConfig({
+  test: {
+    include: ['test/boot/**/*.boot.ts'],
+    fileParallelism: false,
+    isolate: false,
+    testTimeout: 1_800_000,
+    hookTimeout: 1_800_000,
+  },
+})
