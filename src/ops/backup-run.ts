@@ -40,6 +40,7 @@ import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { isSameImage, markOf } from './refresh-state.js'
 import { removeFile } from './replaced-file.js'
+import { mediumNameOf } from './restore-identity.js'
 
 /** What a backup came to. Sizes are bytes. */
 export interface BackupOutcome {
@@ -172,11 +173,15 @@ const keep = async (
   }
 }
 
-const manifestOf = ({ target, plan }: Work, parts: readonly Scanned[], created: string): BackupManifest => ({
+const manifestOf = async (
+  { target, plan }: Work,
+  parts: readonly Scanned[],
+  created: string,
+): Promise<BackupManifest> => ({
   liveos: 'backup',
   version: 1,
   created,
-  medium: { type: target.medium.type, label: target.medium.label ?? null, uuid: target.medium.uuid ?? null },
+  medium: { type: target.medium.type, ...(await mediumNameOf(target)) },
   liveDir: target.stick?.liveDir ?? null,
   base: plan.base,
   parts: parts.map(({ kind, path, size, sha256, sparse }) => ({ kind, path, size, sha256, sparse })),
@@ -229,7 +234,7 @@ const writePart = async (
   const { plan, report, signal } = work
   const name = basename(plan.output)
   const partName = name + PART_SUFFIX
-  const fresh = manifestOf(work, parts, new Date().toISOString())
+  const fresh = await manifestOf(work, parts, new Date().toISOString())
   const file = (await folder.facts(partName)) ? await folder.openGrowing(partName) : await folder.create(partName)
   let manifest = fresh
   let resumedBytes = 0

@@ -70,16 +70,17 @@ export const kindsOf = ({ only, changedOnly }: BackupOptions): ReadonlySet<PartK
 /**
  * Refuses a stick on which another verb was cut short: what its files hold then counts only together with what it left.
  *
+ * @param ownRestore  a restore that was cut short is the caller's to go on with
  * @throws REFUSED
  */
-export const checkSettled = async (target: Target): Promise<void> => {
+export const checkSettled = async (target: Target, ownRestore = false): Promise<void> => {
   const { name, base, overlay } = target
   const folders = new Map<string, ReadFolder>([[base.folder.path, base.folder]])
   if (overlay) folders.set(overlay.folder.path, overlay.folder)
   await checkNoRefresh(target)
   for (const folder of folders.values()) {
     await checkNoCompact(folder, name)
-    await checkNoRestore(folder, name)
+    if (!ownRestore) await checkNoRestore(folder, name)
   }
   if (!overlay) return
   const refuse = (sentence: string): LiveError => new LiveError('REFUSED', sentence, { path: overlay.path })

@@ -1,6 +1,6 @@
-import { LiveError, unsupported } from '../error.js'
+import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
-import type { RunOwner } from './refresh-owner.js'
+import { checkNotRunning, type RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
 import { createStepFile, readStepFile, rewriteStep } from './step-file.js'
 
@@ -39,17 +39,26 @@ export const RESTORE_STATE = 'liveos-restore.state'
 
 const VERSION = 1
 
-const stepOf = (step: RestoreStep, index: number): object => ({ liveos: 'restore', version: VERSION, step, index })
+// the owner too, so that a run which goes on with another's work becomes its owner in one sector
+const stepOf = ({ step, index, owner }: Pick<RestoreState, 'step' | 'index' | 'owner'>): object => ({
+  liveos: 'restore',
+  version: VERSION,
+  step,
+  index,
+  owner,
+})
 
 /** Makes the state file. @throws as `createStepFile` */
 export const createRestoreState = (folder: Folder, state: RestoreState): Promise<void> => {
-  const { step, index, owner, archive, files } = state
-  return createStepFile(folder, RESTORE_STATE, stepOf(step, index), { owner, archive, files })
+  const { archive, files } = state
+  return createStepFile(folder, RESTORE_STATE, stepOf(state), { archive, files })
 }
 
 /** Records the next step; on the medium when this returns. */
-export const recordRestoreStep = (folder: Folder, step: RestoreStep, index: number): Promise<void> =>
-  rewriteStep(folder, RESTORE_STATE, stepOf(step, index))
+export const recordRestoreStep = (
+  folder: Folder,
+  state: Pick<RestoreState, 'step' | 'index' | 'owner'>,
+): Promise<void> => rewriteStep(folder, RESTORE_STATE, stepOf(state))
 
 /** Takes the state file away: the restore is over. */
 export const removeRestoreState = (folder: Folder): Promise<void> => removeFile(folder, RESTORE_STATE)
@@ -76,14 +85,14 @@ const isFile = (value: unknown): value is RestoredFile =>
 export const readRestoreState = async (folder: Folder): Promise<RestoreState | 'unreadable' | undefined> => {
   const file = await readStepFile(folder, RESTORE_STATE)
   if (file === undefined || file === 'unreadable') return file
-  const { version, step, index } = file.step
+  const { version, step, index, owner } = file.step
   if (version !== VERSION)
     throw unsupported(
       'state file of another version',
       folder.path,
       `${RESTORE_STATE} was left by another version of liveos (${String(version)}): finish with that one`,
     )
-  const { owner, archive, files } = file.begun
+  const { archive, files } = file.begun
   const known = STEPS.find(name => name === step)
   if (
     known === undefined ||
@@ -98,6 +107,20 @@ export const readRestoreState = async (folder: Folder): Promise<RestoreState | '
   )
     return 'unreadable'
   return { step: known, index, owner, archive: { path: archive.path, mark: archive.mark }, files }
+}
+
+/** @throws REFUSED  another process is still at it */
+export const checkNotRestoring = async (owner: RunOwner, where: string): Promise<void> => {
+  try {
+    await checkNotRunning(owner, where)
+  } catch (error) {
+    if (!isLiveError(error) || error.code !== 'REFUSED') throw error
+    throw new LiveError(
+      'REFUSED',
+      `a restore of ${where} is running (process ${owner.pid}): wait for it, or stop it first`,
+      { pid: owner.pid },
+    )
+  }
 }
 
 /** @throws REFUSED  a restore is running in the folder, or was cut short */
