@@ -11,19 +11,18 @@ export const homePlan = (at: Drafting): { readonly kept: readonly string[]; read
   const { settings, facts } = at
   const { home, noHome, noSwap, liveImage } = settings
   const { home: image, swap, livesys } = facts
-  const rootIsKept = at.changes === 'kept'
-  const inRoot = rootIsKept ? [] : ['what is in /home']
   if (swap && liveImage && livesys !== false && !noSwap) at.say('swap', `${swap.path} is used as swap space`)
-  if (!image && !home) return { kept: [], lost: inRoot }
+  // without an image of its own, /home is a part of the root
+  if (!image && !home) return { kept: [], lost: [] }
   const name = home ? home.value : image!.path
   const refuse = (text: string, code: string, argument = home?.from) => {
     at.say('home', text, argument)
     at.tell(code, 'warning', text, argument)
-    return { kept: [], lost: inRoot }
+    return { kept: [], lost: [] }
   }
   if (noHome) {
     at.say('home', `${name} is not mounted`, noHome)
-    return { kept: [], lost: inRoot }
+    return { kept: [], lost: [] }
   }
   if (livesys === false)
     return refuse(`${name} is not mounted: the image has no livesys scripts`, 'HOME_WITHOUT_LIVESYS')

@@ -58,10 +58,9 @@ const missing = (at: Drafting, word: OverlayWord, reason: string): OverlayChoice
 
 const used = (at: Drafting, word: OverlayWord): OverlayChoice => {
   const { settings, facts } = at
-  const { match, found, sameDevice } = facts.overlay!
+  const { match, found } = facts.overlay!
   const kind = readyKind(at)
   const place = `${word.path} on ${match.device!.name}`
-  if (sameDevice) at.say('remount', 'the live medium holds the overlay, so it is mounted rw', settings.overlay.from)
   at.setup = 'yes'
   if (kind === 'dm-snapshot') {
     at.say(
@@ -92,6 +91,15 @@ const used = (at: Drafting, word: OverlayWord): OverlayChoice => {
   return { kind, shown: { device: match.device!.name, path: word.path, kind, used: true, why } }
 }
 
+/** WHY before anything is looked for: dracut mounts the device of the overlay rw, whatever it then finds on it. */
+const remount = (at: Drafting): void => {
+  const { overlay, mode } = at.settings
+  if (mode.value === 'rw') return
+  at.say('remount', 'the overlay is to be on the live medium, so that is mounted rw', overlay.from)
+  const n = at.mounts.findIndex(({ target }) => target === '/run/initramfs/live')
+  if (n >= 0) at.mounts[n] = { ...at.mounts[n]!, options: 'rw' }
+}
+
 /** Whether the overlay that is asked for is found, and as what. Sets `setup`, `overlayfs` and `changes` as dracut does. */
 export const overlayChoice = (at: Drafting): OverlayChoice => {
   const { settings, facts } = at
@@ -108,7 +116,8 @@ export const overlayChoice = (at: Drafting): OverlayChoice => {
       }
     return { kind: undefined, shown: { used: false, why: 'no argument asks for one' } }
   }
-  const { match, found } = facts.overlay
+  const { match, found, sameDevice } = facts.overlay
+  if (sameDevice && !match.device?.readOnly) remount(at)
   at.say(
     'overlay path',
     word.automatic

@@ -63,6 +63,15 @@ export const writableImage = (at: Drafting, base: BaseImage): PlainWrites | unde
     )
     return { file, lasting: false }
   }
+  const { mode, ram: copied } = at.settings
+  if (!writableImage.value && !copied.value && mode.value === 'ro')
+    at.tell(
+      'NONE_NEEDS_RW',
+      'warning',
+      'the live medium is mounted ro, so the image on it can not be written to',
+      why,
+      { remedy: 'add rw to the arguments' },
+    )
   return {
     file,
     lasting: !writableImage.value && !ram.value && !at.facts.live.device?.readOnly && at.settings.mode.value === 'rw',
