@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { LiveError } from '../error.js'
+import { findTool, runTool } from './process.js'
 
 /** Name of the monitor's socket in the folder of a machine. @see qemu docs/interop/qmp-spec.rst */
 export const MONITOR = 'monitor.sock'
@@ -52,6 +53,18 @@ const tell = (folder: string, command: string): Promise<boolean> =>
   })
 
 /**
+ * What to run for a program to end with this process, even where that is killed: util-linux's setpriv, where it knows how.
+ *
+ * @see prctl(2), PR_SET_PDEATHSIG
+ */
+const bound = async (program: string, args: readonly string[]): Promise<readonly [string, readonly string[]]> => {
+  const setpriv = process.platform === 'linux' ? await findTool('setpriv') : undefined
+  if (setpriv === undefined || !(await runTool('setpriv', ['--help'])).stdout.includes('--pdeathsig'))
+    return [program, args]
+  return [setpriv, ['--pdeathsig', 'TERM', program, ...args]]
+}
+
+/**
  * Starts the emulator, with a folder as its working directory. It is in a session of its own: Ctrl-C at a terminal is for
  * the caller to answer, and must not cut the power before.
  *
@@ -64,7 +77,8 @@ export const startMachine = async (
   { folder, console = false }: { readonly folder: string; readonly console?: boolean },
 ): Promise<Machine> => {
   const shared = console ? 'inherit' : 'ignore'
-  const child = spawn(qemu, [...args], { cwd: folder, detached: true, stdio: [shared, shared, 'pipe'] })
+  const [program, given] = await bound(qemu, args)
+  const child = spawn(program, [...given], { cwd: folder, detached: true, stdio: [shared, shared, 'pipe'] })
   let words = ''
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
     words = (words + text).slice(-LAST_WORDS)

@@ -3,15 +3,15 @@ import { copyData } from '../block/copy.js'
 import type { Device } from '../block/device.js'
 import { createFile } from '../block/file.js'
 import { linear, type Segment } from '../block/linear.js'
-import { isLiveError, LiveError } from '../error.js'
+import { LiveError } from '../error.js'
 import { printableName } from '../fs/name.js'
 import { closeAll } from '../host/folder.js'
 import { temporaryRoom } from '../host/temporary.js'
-import type { BootConfig, BootEntry, EntryKind } from '../liveos/boot/config.js'
-import { findBootConfigs } from '../liveos/boot/find.js'
+import type { BootConfig, EntryKind } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
 import { volumesOf } from '../liveos/open-target.js'
 import type { Source, Volume } from '../liveos/source.js'
+import { menusOf } from './boot-plan-menus.js'
 
 /** An entry of a medium's boot menus that starts a kernel. */
 export interface NumberedEntry {
@@ -37,41 +37,32 @@ export interface BootMenus {
   readonly uefi: boolean
 }
 
-const numbered = (number: number, volume: Volume, config: BootConfig, entry: BootEntry): NumberedEntry => ({
-  number,
-  title: entry.title,
-  kind: entry.kind,
-  isDefault: entry.isDefault,
-  config: config.path,
-  firmware: config.firmware,
-  partition: volume.partition?.number ?? null,
-  kernel: entry.kernel!.path,
-  initrds: entry.initrds.map(({ path }) => path),
-  arguments: entry.commandLine,
-})
-
 /** Reads every boot menu of a medium. A filesystem that can't be searched has none. */
 export const bootMenus = async (source: Source, partition?: number): Promise<BootMenus> => {
-  const entries: NumberedEntry[] = []
-  let bios = false
-  let uefi = false
-  for (const volume of volumesOf(source, partition)) {
-    if (!volume.fs || volume.type === 'squashfs') continue
-    let configs: readonly BootConfig[] = []
-    try {
-      configs = await findBootConfigs(volume.fs)
-    } catch (error) {
-      if (!isLiveError(error) || error.code === 'CANCELLED') throw error
-    }
-    for (const config of configs) {
-      if (config.entries.length === 0) continue
-      bios ||= config.firmware !== 'uefi'
-      uefi ||= config.firmware !== 'bios'
-      for (const entry of config.entries)
-        if (entry.kernel && entry.kind !== 'menu') entries.push(numbered(entries.length + 1, volume, config, entry))
-    }
+  const { entries } = await menusOf(volumesOf(source, partition))
+  const started = new Set(entries.map(({ config }) => config.firmware))
+  return {
+    entries: entries.flatMap(({ number, entry, config, volume }) =>
+      number === undefined || !entry.kernel
+        ? []
+        : [
+            {
+              number,
+              title: entry.title,
+              kind: entry.kind,
+              isDefault: entry.isDefault,
+              config: config.path,
+              firmware: config.firmware,
+              partition: volume.partition?.number ?? null,
+              kernel: entry.kernel.path,
+              initrds: entry.initrds.map(({ path }) => path),
+              arguments: entry.commandLine,
+            },
+          ],
+    ),
+    bios: started.has('bios') || started.has('both'),
+    uefi: started.has('uefi') || started.has('both'),
   }
-  return { entries, bios, uefi }
 }
 
 /** The entry of a number. @throws USAGE, NOT_FOUND  there is none */

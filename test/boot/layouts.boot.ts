@@ -41,7 +41,10 @@ interface Layout {
 
 /** A test of one layout, whose result is kept whichever way it ends. */
 const layout = (id: string, title: string, body: (layout: Layout) => Promise<void>): void => {
-  if (gate.reason !== undefined) return gate.it(title, () => undefined)
+  if (gate.reason !== undefined) {
+    gate.it(title, () => undefined)
+    return
+  }
   it(title, async ({ skip }) => {
     if ((Date.now() - BEGAN) / 60_000 > MINUTES) skip(`LIVEOS_BOOT_MINUTES=${MINUTES} are over`)
     const notes: string[] = []
@@ -120,7 +123,8 @@ layout(
       changes: 'kept',
       script: 'report; keep first; files > $OUT/files',
     })
-    expect(expectSnapshot(first.seen)).toEqual({ store: `/run/initramfs/overlayfs/${store}`, kind: 'PO' })
+    // As the kernel tells it, without the mount's own path.
+    expect(expectSnapshot(first.seen)).toEqual({ store: `/${store}`, kind: 'PO' })
     note('live-rw is a snapshot (PO, 8 sectors) over the image, its store the overlay file')
 
     const before = hashOf(await readOut(image, store, join(work, 'store-fat-read')))
@@ -156,6 +160,7 @@ layout(
     const first = await boot(image, {
       entry: 1,
       persist: true,
+      changes: 'kept',
       script:
         'keep first; keep second; rm -r /srv/second /srv/base/file2; echo changed >> /srv/base/file3; sync; report; files > $OUT/files',
     })
@@ -166,7 +171,7 @@ layout(
 give_back
 dd if=/dev/zero of=/fill bs=1M count=200 conv=fsync || true
 dmsetup status > $OUT/status || true`
-    const second = await boot(image, { entry: 1, persist: true, changes: 'kept', changes: 'kept', script: overflow })
+    const second = await boot(image, { entry: 1, persist: true, changes: 'kept', script: overflow })
     expect(await second.text('before')).toBe(await first.text('files'))
     note('compacted: boots, and has every file')
     expect(second.seen.status.get('live-rw')).toMatch(/ snapshot (Overflow|Invalid)$/)
@@ -200,7 +205,7 @@ for (const firmware of ['bios', 'uefi'] as const)
       const { seen, outcome } = await boot(image, { firmware, changes: 'lost', script: 'report; keep lost' })
       const { store, kind } = expectSnapshot(seen)
       expect(kind).toBe('PO')
-      expect(store).not.toContain('/run/initramfs/live/')
+      expect(store).not.toContain('LiveOS')
       expect(outcome.scratch).toBeNull()
       note('live-rw is a snapshot over the image, its store in memory: all is lost at power-off')
     },

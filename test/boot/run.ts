@@ -25,5 +25,7 @@ export const run = (
       if (code === 0) resolve(stdout)
       else reject(new Error(`${name} ${args.join(' ')}: exit code ${code}\n${stderr}`))
     })
+    // one that reads nothing may have ended
+    child.stdin.on('error', () => undefined)
     child.stdin.end(input)
   })

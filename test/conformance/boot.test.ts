@@ -149,3 +149,12 @@ it('two machines can not write to one image at a time, and one only reads it mea
   expect((await reading)?.code).toBe(0)
   expect(first.code).toBe(0)
 })
+
+it('the machine ends with liveos, even where that is killed', async () => {
+  const image = await diskOf('killed', 'stand still')
+  const { code } = await boot([image, ...FAST], [/booted by BIOS/, 'SIGKILL'])
+  expect(code).toBeNull()
+  await expect
+    .poll(async () => (await leftovers(image)).filter(left => left.startsWith('process')), { timeout: 5000 })
+    .toEqual([])
+})
