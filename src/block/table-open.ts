@@ -4,7 +4,7 @@ import { errorTarget } from './error-target.js'
 import { linear, type Segment } from './linear.js'
 import { mirror, readMirrorLog } from './mirror.js'
 import { MAX_CHUNK_SECTORS, SECTOR } from './snapshot/layout.js'
-import { snapshot } from './snapshot/snapshot.js'
+import { type SnapshotDevice, snapshot } from './snapshot/snapshot.js'
 import { readStore } from './snapshot/store.js'
 import type { NamedTable, TableLine } from './table.js'
 import { type GraphOptions, graphOf, type TableNode } from './table-graph.js'
@@ -47,7 +47,20 @@ const checkRoom = (place: Place, device: Device, startSector: number, sectorCoun
 
 type Line<T> = T & { readonly startSector: number; readonly sectorCount: number }
 
-const openSnapshot = async (line: Line<SnapshotTarget<Device>>, place: Place): Promise<Segment> => {
+/** Snapshots by store, origin and chunk size: several lines may show parts of one, whose list is read once. */
+type Snapshots = Map<Device, Map<Device, Map<number, Promise<SnapshotDevice>>>>
+
+const inMap = <K, V>(map: Map<K, V>, key: K, make: () => V): V => {
+  const known = map.get(key) ?? make()
+  map.set(key, known)
+  return known
+}
+
+const openSnapshot = async (
+  line: Line<SnapshotTarget<Device>>,
+  place: Place,
+  snapshots: Snapshots,
+): Promise<Segment> => {
   const { origin, cow, store: kind, chunkSectors, startSector, sectorCount } = line
   if (kind === 'N')
     throw unsupported(
@@ -59,8 +72,14 @@ const openSnapshot = async (line: Line<SnapshotTarget<Device>>, place: Place): P
   // A snapshot does not subtract the start of its line: its sectors are those of the origin.
   checkRoom(place, origin, startSector, sectorCount)
   const tableChunkSectors = chunkSectors === 0 ? DEFAULT_CHUNK_SECTORS : chunkSectors
-  const store = await readStore(cow, { originSize: origin.size, tableChunkSectors })
-  const device = await snapshot(origin, cow, { store })
+  const open = async (): Promise<SnapshotDevice> =>
+    snapshot(origin, cow, { store: await readStore(cow, { originSize: origin.size, tableChunkSectors }) })
+  const ofOrigin = inMap(
+    inMap(snapshots, cow, () => new Map()),
+    origin,
+    () => new Map<number, Promise<SnapshotDevice>>(),
+  )
+  const device = await inMap(ofOrigin, tableChunkSectors, open)
   return { device, deviceOffset: startSector * SECTOR, length: sectorCount * SECTOR }
 }
 
@@ -83,7 +102,7 @@ const openMirror = async (line: Line<MirrorTarget<Device>>, place: Place, name: 
   return { device, length: size }
 }
 
-const openLine = async (line: TableLine<Device>, place: Place): Promise<Segment> => {
+const openLine = async (line: TableLine<Device>, place: Place, snapshots: Snapshots): Promise<Segment> => {
   const { startSector, sectorCount } = line
   const length = sectorCount * SECTOR
   switch (line.type) {
@@ -96,7 +115,7 @@ const openLine = async (line: TableLine<Device>, place: Place): Promise<Segment>
       return { device: errorTarget(length, `error line of ${place.table}`), length }
     case 'snapshot':
     case 'snapshot-merge':
-      return openSnapshot(line, place)
+      return openSnapshot(line, place, snapshots)
     case 'snapshot-origin':
       // Its start is not subtracted either.
       checkRoom(place, line.device, startSector, sectorCount)
@@ -110,6 +129,7 @@ const openLine = async (line: TableLine<Device>, place: Place): Promise<Segment>
 const opener = (openDevice: (word: string) => Promise<Device>) => {
   const outside = new Map<string, Promise<Device>>()
   const inside = new Map<TableNode, Promise<Device>>()
+  const snapshots: Snapshots = new Map()
 
   const openWord = (word: string, { table, line }: Place): Promise<Device> => {
     const known = outside.get(word) ?? openDevice(word)
@@ -128,7 +148,7 @@ const opener = (openDevice: (word: string) => Promise<Device>) => {
       for (const named of targetDevices<TableNode | string>(line))
         devices.set(named, await (typeof named === 'string' ? openWord(named, place) : openNode(named)))
       const opened = withDevices<TableNode | string, Device>(line, named => devices.get(named)!)
-      segments.push(await openLine({ ...line, ...opened }, place))
+      segments.push(await openLine({ ...line, ...opened }, place, snapshots))
     }
     return linear(segments, name)
   }

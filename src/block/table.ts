@@ -86,7 +86,7 @@ export const parseTables = (text: string, where = 'tables'): readonly NamedTable
     const wrong = (field: string, expected: string, found: string): LiveError =>
       wrongTable(where, number, field, expected, found)
     // dmsetup prints names as they are, and they may have blanks and colons in them.
-    const [, name, rest] = /^(.+):\s+(\d+\s+\d+\s+[a-z].*)$/.exec(line) ?? /^(.+):\s*()$/.exec(line) ?? []
+    const [, name, rest] = /^(.+):\s+(\d+\s+\d+\s+[a-z].*)$/s.exec(line) ?? /^(.+):\s*()$/s.exec(line) ?? []
     if (name === undefined) throw wrong('line', 'the name of a device, a colon, and a line of its table', line)
     if (name.length > MAX_NAME) throw wrong('name', `at most ${MAX_NAME} characters`, name)
     const known = tables.get(name)

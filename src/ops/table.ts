@@ -8,7 +8,7 @@ import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack } from '../liveos/stack.js'
-import type { Target, TargetInput } from '../liveos/target.js'
+import { type Target, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
 import { findPersistent } from './serve-view.js'
 import { findPlaces, type Places } from './table-place.js'
 import { type CreateStep, stepCommands, type TableStep, tableScript, undoAll } from './table-shell.js'
@@ -206,7 +206,15 @@ const targetFor = async (
     )
   if (writesTo !== 'overlay') return openTarget(input)
   if (input.baseOnly) throw new LiveError('USAGE', 'writes go into the overlay, and that is to be left out: choose one')
-  return { target: (await findPersistent(input)).target, close: async () => undefined }
+  const { target, overlay } = await findPersistent(input)
+  // What root writes by the script nobody here sees, and taking an earlier change back under it would tear it.
+  if (await overlay.folder.facts(overlay.name + UNDO_SUFFIX))
+    throw new LiveError(
+      'REFUSED',
+      `${overlay.name}${UNDO_SUFFIX} is there, by which what was done to this overlay can be taken back: run 'liveos undo ${target.name}', or remove that file if the overlay is to stay as it is`,
+      { path: overlay.path },
+    )
+  return { target, close: async () => undefined }
 }
 
 /**

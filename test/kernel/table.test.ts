@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { Device } from '../../src/block/device.js'
@@ -77,6 +77,8 @@ it(`the kernel shows by the printed commands what is read here, and nothing is l
   const { path: stick } = await smallStick(join(scratch, "it's $(a) stick"))
   const squashfs = join(stick, 'LiveOS/squashfs.img')
   const overlay = join(stick, 'LiveOS', OVERLAY)
+  // One directory of another name, for names that FAT keeps in UTF-16.
+  await cp(join(stick, 'LiveOS'), join(stick, 'Système à 日本'), { recursive: true })
   const disk = join(scratch, 'disk \n;"\u001b[31m`x`.img')
   await rename(await mbrDisk(join(scratch, 'disk.img'), stick), disk)
   const ext4 = join(scratch, 'ext4.img')
@@ -96,7 +98,7 @@ it(`the kernel shows by the printed commands what is read here, and nothing is l
   const views: View[] = [
     { name: 'directory', input: { target: stick } },
     { name: 'base', input: { target: stick, baseOnly: true } },
-    { name: 'disk', input: { target: disk } },
+    { name: 'disk', input: { target: disk, image: 'Système à 日本' } },
     { name: 'ext4', input: { target: ext4 }, options: { name: 'liveos-2.x' } },
     { name: 'iso', input: { target: iso } },
     { name: 'iso-overlay', input: { target: iso, overlay } },

@@ -122,6 +122,25 @@ unsure: 0 100 mirror core 1 4 2 /dev/mapper/bad 0 7:0 0
     await failure(openTables(parseTables(text), outside().open, { aliases: new Map([['253:0', 'none']]) }), 'USAGE')
   })
 
+  test('many lines of one snapshot read its list once', async () => {
+    let reads = 0
+    const { open } = outside()
+    const counting = async (word: string): Promise<Device> => {
+      const device = await open(word)
+      return {
+        ...device,
+        read: (offset, length) => {
+          reads++
+          return device.read(offset, length)
+        },
+      }
+    }
+    const text = Array.from({ length: 100 }, (_, n) => `x: ${n} 1 snapshot 7:0 7:1 P 8\n`).join('')
+    const { devices } = await openTables(parseTables(text), counting)
+    expect(reads).toBeLessThan(10)
+    sameBytes(await devices.get('x')!.read(0, merged.length), merged)
+  })
+
   test('each device outside is opened once and closed once, also where a later line fails', async () => {
     const good = outside()
     const { close } = await openTables(parseTables(`${SYSTEM}again: 0 100 linear 7:0 0\n`), good.open)

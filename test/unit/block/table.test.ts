@@ -135,6 +135,10 @@ describe('the table language', () => {
     )
   })
 
+  test('lines may end as on Windows', () => {
+    expect(parseTables('a: 0 8 zero\r\n\r\nb: \r\n')).toEqual(parseTables('a: 0 8 zero\nb: \n'))
+  })
+
   test('names may hold what begins a line', () => {
     const text = 'a b: 0 8 zero : 0 8 zero \nx: 0 8 zero \nx: 8 1 linear 7:0 0\n: : \n'
     expect(parseTables(text).map(({ name, lines }) => [name, lines.length])).toEqual([
