@@ -22,7 +22,10 @@ const planWords = (plan: BootPlan, p: Paint): string[] => {
   return [
     p.bold(`Plan: boot ${plan.target}`),
     ...rows([
-      ['medium', `${medium.path}, ${size(medium.size)}, as a ${medium.as === 'cd' ? 'CD' : 'USB disk'}`],
+      [
+        'medium',
+        `${medium.kind === 'url' ? plan.target : medium.path}, ${size(medium.size)}, as a ${medium.as === 'cd' ? 'CD' : 'USB disk'}`,
+      ],
       ['writes', writesWords(plan, p)],
       [
         'machine',

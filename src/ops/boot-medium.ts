@@ -8,6 +8,7 @@ import { type FileLock, lockFile } from '../host/file-lock.js'
 import { factsOf } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
 import { deviceNumber, mountOf, readMounts } from '../host/medium.js'
+import { findTool, runTool } from '../host/process.js'
 import { imageTree } from '../liveos/image-folder.js'
 import { liveDirectories, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from '../liveos/live-directory.js'
 import { readFrom } from '../liveos/open-target.js'
@@ -38,7 +39,8 @@ const wholeDisk = async (device: string): Promise<string> => {
     () => true,
     () => false,
   )
-  return isPartition ? join('/dev', basename(dirname(entry))) : device
+  // Names of the kernel have ! where those below /dev have a folder.
+  return isPartition ? join('/dev', basename(dirname(entry)).replaceAll('!', '/')) : device
 }
 
 /** major:minor of a disk and of its partitions. */
@@ -58,15 +60,28 @@ const mountsOn = async (disk: string): Promise<readonly string[]> => {
   return (await readMounts()).filter(({ device }) => numbers.includes(device)).map(({ mountPoint }) => mountPoint)
 }
 
-/** The device that a directory's filesystem is on. @throws USAGE  it is on none */
+/** The device that is mounted at a directory. @throws USAGE  none is */
 const deviceUnder = async (directory: string): Promise<string> => {
   const mount = await mountOf(directory)
-  if (mount?.source.startsWith('/dev/')) return mount.source
-  throw new LiveError(
-    'USAGE',
-    `${printableName(directory)} is a directory on no disk (${mount?.type ?? 'nothing is mounted there'}): name the stick's device, such as /dev/sdb, or its image`,
-    { path: directory },
-  )
+  const name = printableName(directory)
+  if (!mount?.source.startsWith('/dev/'))
+    throw new LiveError(
+      'USAGE',
+      `${name} is a directory on no disk (${mount?.type ?? 'nothing is mounted there'}): name the stick's device, such as /dev/sdb, or its image`,
+      { path: directory },
+    )
+  if (mount.mountPoint !== (await realpath(directory)))
+    throw new LiveError(
+      'USAGE',
+      `${name} is a directory below ${mount.mountPoint}, and no stick is mounted at it: name the place where it is mounted, its device or its image`,
+      { path: directory, mountPoint: mount.mountPoint },
+    )
+  return mount.source
+}
+
+/** Has the kernel write to a medium what it still holds of the filesystems on it. */
+export const settle = async ({ mounted }: BootMedium): Promise<void> => {
+  if (mounted.length > 0 && (await findTool('sync'))) await runTool('sync', ['-f', ...mounted])
 }
 
 const identityOfPath = async (path: string): Promise<FileIdentity> => {

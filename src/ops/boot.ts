@@ -13,7 +13,7 @@ import { openSource, type Source } from '../liveos/source.js'
 import type { TargetInput } from '../liveos/target.js'
 import { MEDIUM_SOCKET, machineArguments, VARIABLES } from './boot-command.js'
 import { type BootMenus, bootMenus, entryOf, type NumberedEntry, takeEntry } from './boot-entry.js'
-import { type BootMedium, checkFree, checkSameMedium, claim, findMedium } from './boot-medium.js'
+import { type BootMedium, checkFree, checkSameMedium, claim, findMedium, settle } from './boot-medium.js'
 import { type ServeOutcome, type Serving, serveView } from './serve.js'
 
 export interface BootOptions {
@@ -202,7 +202,8 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
     const screen = options.serial ? 'serial' : await findWindow(qemu)
     const accelerator = await chooseAccelerator(qemu, options.accelerator)
     const { memory = usualMemory(), cpus = usualCpus(accelerator), network = false } = options
-    const target = input.target ?? medium.path
+    // That of an address has no password in it.
+    const target = medium.kind === 'url' ? source.name : (input.target ?? medium.path)
     const writesTo = options.persist ? 'stick' : as === 'cd' ? 'none' : 'scratch'
     const plan = {
       verb: 'boot' as const,
@@ -293,6 +294,7 @@ export const startBoot = async (
   let serving: Serving | undefined
   try {
     await checkSameMedium(medium)
+    await settle(medium)
     const folder = await openTemporary('boot')
     held.add(() => folder.remove())
     const source = await openSource(medium.path, signal)
