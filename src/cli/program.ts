@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import { backupVerbs } from './program-backup.js'
 import { bootVerbs } from './program-boot.js'
 import { bootPlanVerb } from './program-boot-plan.js'
 import { fileVerbs } from './program-files.js'
@@ -168,6 +169,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
   for (const command of fileVerbs(done)) program.addCommand(command)
   for (const command of overlayVerbs(done)) program.addCommand(command)
   for (const command of repairVerbs(done)) program.addCommand(command)
+  for (const command of backupVerbs(done)) program.addCommand(command)
   for (const command of serveVerbs(done)) program.addCommand(command)
   for (const command of watchVerbs(done)) program.addCommand(command)
   for (const command of tableVerbs(done)) program.addCommand(command)

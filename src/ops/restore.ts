@@ -299,4 +299,4 @@ const planSpace = async (
   return { neededBytes, freeBytes }
 }
 
-export { type RestoreOutcome, runRestore } from './restore-run.js'
+export { abandonRestore, type RestoreOutcome, runRestore } from './restore-run.js'
