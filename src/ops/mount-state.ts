@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { lstat, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readFile, readlink, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { LiveError, systemError } from '../error.js'
+import { placeOf } from '../host/mounting.js'
 import { isAlive } from '../host/nbd-file.js'
 import type { RunOwner } from './refresh-owner.js'
 import type { WritesTo } from './serve-plan.js'
@@ -28,6 +29,25 @@ export interface MountState {
     readonly mountPoint: string | null
   }
   readonly fuse2fsPid: number | null
+}
+
+/** as many as the kernel follows on its way */
+const MOST_LINKS = 40
+
+/**
+ * The mount point that is meant, also where its last name is a symlink: `mount` of the system follows that too. What hangs below
+ * the place is not looked into.
+ *
+ * @throws NOT_FOUND  its directory; USAGE  symlinks in a circle
+ */
+export const mountPlaceOf = async (mountPoint: string): Promise<string> => {
+  let place = await placeOf(mountPoint)
+  for (let links = 0; links < MOST_LINKS; links++) {
+    const to = await readlink(place).catch(() => undefined)
+    if (to === undefined) return place
+    place = await placeOf(resolve(dirname(place), to))
+  }
+  throw new LiveError('USAGE', `${mountPoint} is a symlink that leads to itself`, { path: mountPoint })
 }
 
 /** The directory of the states of this user. @throws REFUSED  it belongs to somebody else */

@@ -1,10 +1,10 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { checkEmpty, endProcess, mountByFuse2fs, mountByKernel, placeOf, unmount } from '../host/mounting.js'
+import { checkEmpty, endProcess, mountByFuse2fs, mountByKernel, unmount } from '../host/mounting.js'
 import { hasKernelNbd, hasNbdfuse } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
 import type { TargetInput } from '../liveos/target.js'
-import { ownerOf, readMountState, removeMountState, statePaths, writeMountState } from './mount-state.js'
+import { mountPlaceOf, ownerOf, readMountState, removeMountState, statePaths, writeMountState } from './mount-state.js'
 import { checkPlanned, descriptionOf, planView, type ViewChoice, type ViewPlan } from './serve-plan.js'
 import { openExportFile, type RunningExport, startExport } from './serve-process.js'
 
@@ -70,7 +70,7 @@ const howTo = async (
  * @throws NOT_FOUND  also a missing program, with what to install; REFUSED  the mount point is taken; others as `planView`
  */
 export const planMount = async (input: TargetInput, mountPoint: string, options: MountOptions): Promise<MountPlan> => {
-  const place = await placeOf(mountPoint)
+  const place = await mountPlaceOf(mountPoint)
   if (await readMountState(place))
     throw new LiveError('REFUSED', `a mount of liveos is at ${place}: 'liveos umount ${place}' first`, { path: place })
   await checkEmpty(place)

@@ -6,6 +6,7 @@ import { detectFs, type FsType } from '../fs/detect.js'
 import { findTarget, type HostFile, type TargetInput } from '../liveos/target.js'
 import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
 import { overlayOf } from './reset.js'
+import { checkScratch } from './serve-scratch.js'
 import {
   type ExportDescription,
   type ExportLayer,
@@ -74,6 +75,7 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
     throw new LiveError('USAGE', 'a scratch file takes the place of the overlay: not both', { scratch })
   if (part !== 'root' && writesTo === 'overlay')
     throw new LiveError('USAGE', `the overlay takes writes of the root, not of the ${part}`, { part })
+  if (scratch !== undefined) await checkScratch(scratch)
   const overlay = writesTo === 'overlay' ? (await findPersistent(input)).overlay : undefined
   // Read-only, whatever it will be: a store is made or gets its header when it is needed, not to look.
   const view = await openExportView({ input, layer: part, ignoreInvalid: writesTo !== 'overlay' })

@@ -1,16 +1,16 @@
 import { join } from 'node:path'
 import type { Device, WritableDevice } from '../block/device.js'
-import { createFile, openWritableFile } from '../block/file.js'
 import { openWritableSnapshot, type WritableSnapshot } from '../block/snapshot/writable.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
-import { factsOf } from '../host/folder.js'
 import { openTemporary, type TemporaryFolder } from '../host/temporary.js'
+import { overlaysIn } from '../liveos/live-directory.js'
 import { liveVolumes, openTarget, volumesOf } from '../liveos/open-target.js'
 import { openSource } from '../liveos/source.js'
 import { openStack } from '../liveos/stack.js'
 import {
+  fileIn,
   findRunning,
   findTarget,
   type HostFile,
@@ -22,6 +22,7 @@ import {
 import type { Layer } from '../liveos/view.js'
 import { checkNotInUse, checkWritable } from './identity.js'
 import { overlayOf } from './reset.js'
+import { openScratch, SCRATCH_SECTORS } from './serve-scratch.js'
 import { checkNothingUnfinished } from './unfinished.js'
 
 /**
@@ -66,6 +67,8 @@ interface Opened {
   readonly device: Device
   readonly findings: readonly Finding[]
   readonly preferredBlockSize?: number
+  /** files that the view is made of */
+  readonly parts?: readonly TargetFile[]
   close(): Promise<void>
 }
 
@@ -139,7 +142,15 @@ const openMedium = async (input: TargetInput): Promise<Opened> => {
   }
 }
 
-const openReadOnly = async ({ input, layer, ignoreInvalid = false }: ExportDescription): Promise<Opened> => {
+/** What must not be taken for a scratch store: the files of a target, and overlays beside its base. */
+const partsOf = async ({ base, overlay, home }: Target): Promise<readonly TargetFile[]> => {
+  const { folder } = base
+  const files = (await overlaysIn(folder)).filter(({ kind }) => kind === 'file')
+  const beside = await Promise.all(files.map(({ name }) => fileIn(folder, name, 'overlay')))
+  return [base, overlay, home, ...beside].filter(file => file !== undefined)
+}
+
+const openReadOnly = async ({ input, layer, ignoreInvalid = false, scratch }: ExportDescription): Promise<Opened> => {
   if (layer === 'medium') return openMedium(input)
   const wanted = layer === 'root' || layer === 'overlay' ? input : { ...input, baseOnly: true }
   const { target, close } = await openTarget(wanted)
@@ -157,9 +168,11 @@ const openReadOnly = async ({ input, layer, ignoreInvalid = false }: ExportDescr
     return openRoot(target, ignoreInvalid)
   }
   try {
+    const parts = scratch === undefined ? [] : await partsOf(target)
     const opened = await open()
     return {
       ...opened,
+      parts,
       async close() {
         await opened.close()
         await close()
@@ -169,23 +182,6 @@ const openReadOnly = async ({ input, layer, ignoreInvalid = false }: ExportDescr
     await close()
     throw error
   }
-}
-
-const SCRATCH_SECTORS = 8
-const SCRATCH_CHUNK = SCRATCH_SECTORS * 512
-const PER_AREA = SCRATCH_CHUNK / 16
-
-/** Bytes of a store with room for every chunk of a view; a file of that size is all hole at first. */
-const scratchSize = (viewSize: number): number => {
-  const chunks = Math.ceil(viewSize / SCRATCH_CHUNK)
-  return (chunks + Math.ceil(chunks / PER_AREA) + 4) * SCRATCH_CHUNK
-}
-
-const openScratch = async (path: string, viewSize: number): Promise<WritableDevice> => {
-  if (await factsOf(path)) return openWritableFile(path)
-  const file = await createFile(path, { mode: 0o600, exclusive: true })
-  await file.truncate(scratchSize(viewSize))
-  return file
 }
 
 /**
@@ -245,14 +241,14 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
     return openPersistent(input)
   }
   const opened = await openReadOnly(description)
-  const { name, device, findings, preferredBlockSize = PAGE, close } = opened
+  const { name, device, findings, preferredBlockSize = PAGE, parts: files = [], close } = opened
   if (scratch === undefined && !throwAway)
     return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
   let cow: WritableDevice | undefined
   let folder: TemporaryFolder | undefined
   try {
     folder = scratch === undefined ? await openTemporary('scratch') : undefined
-    cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device.size)
+    cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device.size, files)
     const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
     const parts = [snapshot, cow, ...(folder ? [{ close: folder.remove }] : []), { close }]
     return {

@@ -1,9 +1,16 @@
 import { readFile, rmdir } from 'node:fs/promises'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { endProcess, isMountPoint, placeOf, unmount } from '../host/mounting.js'
+import { endProcess, isMountPoint, unmount } from '../host/mounting.js'
 import { awaitGone, disconnectNbd, isAlive } from '../host/nbd-file.js'
-import { isServing, type MountState, readMountState, removeMountState, statePaths } from './mount-state.js'
+import {
+  isServing,
+  type MountState,
+  mountPlaceOf,
+  readMountState,
+  removeMountState,
+  statePaths,
+} from './mount-state.js'
 import type { ServeOutcome } from './serve.js'
 import type { ServeAnswer } from './serve-process.js'
 
@@ -53,7 +60,7 @@ const isNbdfuse = async (pid: number): Promise<boolean> =>
  * @throws NOT_FOUND  nothing of liveos is mounted there; REFUSED  it is in use: nothing was changed then; NO_SPACE, IO
  */
 export const umountView = async (mountPoint: string): Promise<UmountOutcome> => {
-  const place = await placeOf(mountPoint)
+  const place = await mountPlaceOf(mountPoint)
   const state = await readMountState(place)
   if (!state)
     throw new LiveError(

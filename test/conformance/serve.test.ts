@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { accessSync, constants } from 'node:fs'
-import { cp, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, expect, it } from 'vitest'
@@ -112,6 +112,34 @@ clients.describe('liveos serve', () => {
     expect((await liveos(['serve', path, '--part', 'medium'])).stderr).toContain('is mounted')
   })
 
+  it('takes nothing for a scratch store that is none, that belongs to the stick, or that is in use', async () => {
+    const stick = await ext4Stick()
+    const live = join(stick, 'LiveOS')
+    const [home, overlay] = [join(live, 'home.img'), join(live, 'overlay-TEST-0001')]
+    // An ext4 image begins with zeros, as a store does that is new.
+    await truncateNew(home, 4 << 20)
+    await run('mke2fs', ['-q', '-F', '-t', 'ext4', home])
+    const before = await readFile(home)
+    for (const path of [home, join(live, 'rootfs.img')]) {
+      const { code, stderr } = await liveos(['serve', stick, '--scratch', path])
+      expect(code).toBe(4)
+      expect(stderr).toContain('is no scratch store')
+    }
+    sameBytes(await readFile(home), before)
+    const scratch = await at('used.cow')
+    await serving([stick, '--scratch', scratch], async () => {
+      const { code, stderr } = await liveos(['serve', stick, '--scratch', scratch])
+      expect(code).toBe(4)
+      expect(stderr).toContain('another run of liveos')
+    })
+    await cp(scratch, overlay)
+    for (const part of ['root', 'home']) {
+      const { code, stderr } = await liveos(['serve', stick, '--part', part, '--scratch', overlay])
+      expect(code).toBe(4)
+      expect(stderr).toContain('a part of what is opened')
+    }
+  })
+
   it('takes writes into a scratch overlay, which stays where it was named', async () => {
     const { path, merged } = await smallStick(await at('scratched'))
     const before = await readFile(join(path, 'LiveOS/overlay-TEST-0001'))
@@ -170,10 +198,10 @@ clients.describe('liveos serve', () => {
 
   it('refuses a stick on which another verb was cut short', async () => {
     const { path } = await smallStick(await at('cut'))
-    await writeFile(join(path, 'LiveOS/overlay-TEST-0001.undo'), 'x')
+    await writeFile(join(path, 'LiveOS/overlay-TEST-0001.reset'), '')
     const { code, stderr } = await liveos(['serve', path, '--persist', '--yes'])
     expect(code).toBe(4)
-    expect(stderr).toContain('undo')
+    expect(stderr).toContain('liveos reset')
   })
 
   it('goes where it is told, and leaves what is there alone', async () => {
@@ -366,6 +394,20 @@ fuse.describe('liveos mount', () => {
     expect(await isMountPoint(dirname(image))).toBe(false)
     expect((await liveos(['mount', stick, mnt])).code).toBe(0)
     expect((await liveos(['umount', mnt])).code).toBe(0)
+  })
+
+  it('follows a symlink to the mount point, and umount does by either name', async () => {
+    const [stick, mnt, link] = [await ext4Stick(), await place(), await at('link')]
+    await symlink(mnt, link)
+    for (const [by, off] of [
+      [link, link],
+      [link, mnt],
+      [mnt, link],
+    ] as const) {
+      expect((await liveos(['mount', stick, by])).stdout).toContain(`Mounted at ${mnt},`)
+      expect((await liveos(['umount', off])).code).toBe(0)
+      expect(await isMountPoint(mnt)).toBe(false)
+    }
   })
 
   it('gives the image itself as a file', async () => {
