@@ -50,12 +50,12 @@ const parseLine = (text: string, where: string, number: number, before: TableLin
   return { startSector, sectorCount, ...parseTarget(words, sectorCount) }
 }
 
-/** The lines that say something, each with its number from 1. dmsetup skips empty ones and comments. */
-const linesOf = (text: string, comment: RegExp): readonly (readonly [line: string, number: number])[] =>
+/** The lines that are not empty, each with its number from 1. */
+const linesOf = (text: string): readonly (readonly [line: string, number: number])[] =>
   text
     .split('\n')
     .map((line, index) => [line, index + 1] as const)
-    .filter(([line]) => line.trim() !== '' && !comment.test(line))
+    .filter(([line]) => line.trim() !== '')
 
 /**
  * Reads the table of one device.
@@ -66,13 +66,14 @@ const linesOf = (text: string, comment: RegExp): readonly (readonly [line: strin
  */
 export const parseTable = (text: string, where = 'table'): readonly TableLine[] => {
   const lines: TableLine[] = []
-  for (const [line, number] of linesOf(text, /^\s*#/)) lines.push(parseLine(line, where, number, lines.at(-1)))
+  for (const [line, number] of linesOf(text))
+    if (!/^\s*#/.test(line)) lines.push(parseLine(line, where, number, lines.at(-1)))
   if (lines.length === 0) throw wrongTable(where, undefined, 'number of lines', 'at least one', 0)
   return lines
 }
 
 /**
- * Reads what `dmsetup table` prints of all devices, each line with the name of its device in front.
+ * Reads what `dmsetup table` prints of all devices, each line with the name of its device in front. There are no comments in it.
  *
  * @param where  what the text is called in messages
  * @throws USAGE  as `parseTable`, a line without a name, or a device whose lines stand apart; UNSUPPORTED  another target
@@ -81,12 +82,11 @@ export const parseTables = (text: string, where = 'tables'): readonly NamedTable
   if (text.trim() === 'No devices found') return []
   const tables = new Map<string, TableLine[]>()
   let last: string | undefined
-  // A name may begin with # too.
-  for (const [line, number] of linesOf(text, /^#(\s|$)/)) {
+  for (const [line, number] of linesOf(text)) {
     const wrong = (field: string, expected: string, found: string): LiveError =>
       wrongTable(where, number, field, expected, found)
-    // dmsetup prints names as they are, and they may have blanks and colons in them.
-    const [, name, rest] = /^(.+):\s+(\d+\s+\d+\s+[a-z].*)$/s.exec(line) ?? /^(.+):\s*()$/s.exec(line) ?? []
+    // dmsetup prints names as they are, and they may have blanks, colons and # in them.
+    const [, name, rest] = /^(.+):\s*()$/s.exec(line) ?? /^(.+):\s+(\d+\s+\d+\s+[a-z].*)$/s.exec(line) ?? []
     if (name === undefined) throw wrong('line', 'the name of a device, a colon, and a line of its table', line)
     if (name.length > MAX_NAME) throw wrong('name', `at most ${MAX_NAME} characters`, name)
     const known = tables.get(name)

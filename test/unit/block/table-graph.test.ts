@@ -28,10 +28,18 @@ const merged = origin.slice()
 merged.fill(1, 16 * SECTOR, 24 * SECTOR)
 merged.fill(2, 96 * SECTOR)
 
+/** A mirror's log that knows of 25 regions, all alike. */
+const log = new Uint8Array(4096)
+new DataView(log.buffer).setUint32(0, 0x4d695272, true)
+log[4] = 2
+log[8] = 25
+log.fill(0xff, 1024)
+
 const DEVICES: Readonly<Record<string, Uint8Array>> = {
   '/dev/sda': disk,
   '7:0': origin,
   '7:1': cow,
+  '7:2': log,
   new: new Uint8Array(65536),
 }
 
@@ -113,6 +121,14 @@ unsure: 0 100 mirror core 1 4 2 /dev/mapper/bad 0 7:0 0
     sameBytes(await devices.get('safe')!.read(0, origin.length), origin)
     await failure(devices.get('unsure')!.read(0, 9 * SECTOR), 'IO')
     sameBytes(await devices.get('unsure')!.read(0, 8 * SECTOR), origin.subarray(0, 8 * SECTOR))
+  })
+
+  test('a mirror believes its log, unless it is told to make its legs alike', async () => {
+    const mirrors = ['2 7:2 4', '3 7:2 4 nosync', '3 7:2 4 sync']
+    const lines = mirrors.map((words, n) => `m${n}: 0 100 mirror disk ${words} 2 /dev/mapper/bad 0 7:0 0\n`)
+    const { devices } = await openTables(parseTables(`bad: 0 100 error \n${lines.join('')}`), outside().open)
+    for (const name of ['m0', 'm1']) sameBytes(await devices.get(name)!.read(0, origin.length), origin)
+    await failure(devices.get('m2')!.read(0, 512), 'IO')
   })
 
   test('tables know each other by number where it is told', async () => {
