@@ -1,11 +1,12 @@
 import { type Checkup, type DoctorOptions, type Remedy, runDoctor } from '../ops/doctor.js'
 import type { TargetInput } from '../ops/target.js'
+import { diffLines, fixBoot } from './doctor-boot.js'
 import { type Consent, drive, print } from './run.js'
 import { ATTENTION, EXIT, findingLines, type Paint, paint, rows, size } from './words.js'
 
 /** A checkup in words. */
 export const checkupWords = (found: Checkup, p: Paint): string[] => {
-  const { base, overlay, fsck, rootType, findings, health, remedies } = found
+  const { base, overlay, fsck, rootType, findings, health, remedies, bootFixes } = found
   const serious = findings.filter(({ severity }) => severity !== 'note').length
   return [
     health === 'healthy'
@@ -24,11 +25,12 @@ export const checkupWords = (found: Checkup, p: Paint): string[] => {
       rootType
         ? [
             'root',
-            `${rootType}, ${fsck ? `${fsck.program} ${fsck.code === 0 ? 'finds nothing wrong' : `exits with ${fsck.code}`}` : 'tables looked at; --fsck has its own checker look at all'}`,
+            `${rootType}, ${fsck ? `${fsck.program} ${fsck.code === 0 ? 'finds nothing wrong' : `exits with ${fsck.code}`}` : 'tables looked at'}`,
           ]
         : undefined,
     ]),
     ...findingLines(findings, p),
+    ...bootFixes.flatMap(({ diff }) => diffLines(diff, p)),
     ...(remedies.length > 0
       ? [`liveos doctor ${found.target} --fix runs: ${remedies.map(({ verb }) => verb).join(', ')}`]
       : []),
@@ -39,6 +41,7 @@ export const checkupWords = (found: Checkup, p: Paint): string[] => {
 const mend = async ({ verb }: Remedy, input: TargetInput, consent: Consent): Promise<number> => {
   const target = { ...input, baseOnly: undefined }
   if (verb === 'recover') return (await import('./recover.js')).recover(target, {}, consent)
+  if (verb === 'boot') return fixBoot(target, consent)
   if (verb === 'undo') return (await import('./recover.js')).undo(target, consent)
   if (verb === 'compact') return (await import('./compact.js')).compact(target, {}, consent)
   const { refresh, reset } = await import('./verbs.js')

@@ -49,7 +49,8 @@ const doctorVerb = (done: (code: number) => void) =>
     'liveos doctor /run/media/me/LIVE --fix   # each remedy shows its plan and asks',
     'liveos doctor stick.img --fsck --json',
   ])
-    .option('--fsck', "have the filesystem's own checker (e2fsck, xfs_repair) look at a copy of the root too")
+    .option('--fsck', "have the filesystem's own checker (e2fsck, xfs_repair) look, on a copy of the root if need be")
+    .option('--no-fsck', 'leave it out also where it needs no copy')
     .option('--fix', 'run the verbs that mend what was found, one after another')
     .option('--dry-run', 'with --fix: show the plan of the first of them and change nothing')
     .option('--yes', 'with --fix: do not ask')

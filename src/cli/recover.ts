@@ -42,7 +42,9 @@ export const recoverPlanWords = (plan: RecoverPlan, p: Paint): string[] => [
     [
       'check',
       plan.fsck
-        ? `${plan.fsck.program} on a copy of the root in the temporary folder (${size(plan.fsck.copyBytes)} at most, ${size(plan.fsck.freeBytes)} free)`
+        ? plan.fsck.on === 'export'
+          ? `${plan.fsck.program} on the root as it is served to it; what it writes is kept aside first`
+          : `${plan.fsck.program} on a copy of the root in the temporary folder (${size(plan.fsck.copyBytes)} at most, ${size(plan.fsck.freeBytes)} free)`
         : 'none',
     ],
     ['time', `about ${duration(plan.estimatedSeconds)}`],

@@ -59,6 +59,10 @@ export const XFS_DIRTY_LOG = 2
 export const repairExt4 = (path: string, signal?: AbortSignal): Promise<FsckRun> =>
   run('e2fsck', ['-f', '-y', path], signal)
 
+/** Replays the journal of an ext3 or ext4, as a mount does, and changes nothing else. @see e2fsck(8), journal_only */
+export const replayExt4 = (path: string, signal?: AbortSignal): Promise<FsckRun> =>
+  run('e2fsck', ['-E', 'journal_only', '-y', path], signal)
+
 /** Checks an ext2, ext3 or ext4 and changes nothing. Exit code 0: nothing is wrong. */
 export const checkExt4Image = (path: string, signal?: AbortSignal): Promise<FsckRun> =>
   run('e2fsck', ['-f', '-n', path], signal)

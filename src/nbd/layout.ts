@@ -59,6 +59,8 @@ export const NBD_FLAG_HAS_FLAGS = 1 << 0
 export const NBD_FLAG_READ_ONLY = 1 << 1
 export const NBD_FLAG_SEND_FLUSH = 1 << 2
 export const NBD_FLAG_SEND_FUA = 1 << 3
+export const NBD_FLAG_SEND_TRIM = 1 << 5
+export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6
 export const NBD_FLAG_SEND_DF = 1 << 7
 export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8
 export const NBD_FLAG_SEND_CACHE = 1 << 10
@@ -67,10 +69,13 @@ export const NBD_CMD_READ = 0
 export const NBD_CMD_WRITE = 1
 export const NBD_CMD_DISC = 2
 export const NBD_CMD_FLUSH = 3
+export const NBD_CMD_TRIM = 4
 export const NBD_CMD_CACHE = 5
+export const NBD_CMD_WRITE_ZEROES = 6
 export const NBD_CMD_BLOCK_STATUS = 7
 
 export const NBD_CMD_FLAG_FUA = 1 << 0
+export const NBD_CMD_FLAG_NO_HOLE = 1 << 1
 export const NBD_CMD_FLAG_DF = 1 << 2
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3
 

@@ -13,6 +13,8 @@ import {
   NBD_FLAG_SEND_DF,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
   NBD_INFO_DESCRIPTION,
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
@@ -79,7 +81,7 @@ const flagsOf = (chosen: Export, structured: boolean): number =>
   NBD_FLAG_SEND_CACHE |
   NBD_FLAG_SEND_FLUSH |
   (structured ? NBD_FLAG_SEND_DF : 0) |
-  (isWritableExport(chosen) ? NBD_FLAG_SEND_FUA : NBD_FLAG_READ_ONLY)
+  (isWritableExport(chosen) ? NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES : NBD_FLAG_READ_ONLY)
 
 /** Waits until the kernel has the bytes: a client that asks and never reads fills no memory. */
 const written = (socket: Socket, bytes: Uint8Array): Promise<void> =>

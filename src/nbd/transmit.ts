@@ -10,10 +10,13 @@ import {
   NBD_CMD_DISC,
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_REQ_ONE,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
+  NBD_CMD_TRIM,
   NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
   NBD_EINVAL,
   NBD_EIO,
   NBD_ENOSPC,
@@ -33,6 +36,7 @@ import {
   type Request,
   type StatusExtent,
 } from './request-layout.js'
+import { writeZeros, ZERO_PIECE } from './zero.js'
 
 /** What one request may move at most, bytes. */
 export const MAX_PAYLOAD = 32 << 20
@@ -65,17 +69,27 @@ const errnoOf = (error: unknown, { type }: Request): number => {
   if (error.code === 'NO_SPACE') return NBD_ENOSPC
   if (error.code === 'READ_ONLY') return NBD_EPERM
   // what the protocol wants of a write past the end
-  if (error.code === 'OUT_OF_RANGE') return type === NBD_CMD_WRITE ? NBD_ENOSPC : NBD_EINVAL
+  if (error.code === 'OUT_OF_RANGE')
+    return type === NBD_CMD_WRITE || type === NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL
   return error.code === 'USAGE' ? NBD_EINVAL : NBD_EIO
 }
 
 const FLAGS: Readonly<Record<number, number>> = {
   [NBD_CMD_READ]: NBD_CMD_FLAG_DF,
   [NBD_CMD_WRITE]: NBD_CMD_FLAG_FUA,
+  [NBD_CMD_TRIM]: NBD_CMD_FLAG_FUA,
+  [NBD_CMD_WRITE_ZEROES]: NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE,
   [NBD_CMD_FLUSH]: 0,
   [NBD_CMD_CACHE]: 0,
   [NBD_CMD_BLOCK_STATUS]: NBD_CMD_FLAG_REQ_ONE,
 }
+
+/**
+ * A trim makes zeros too: nbdfuse takes it for the punched hole that its caller asked for, in which zeros are read. An export
+ * without both would have nbdfuse say that it punched or zeroed what it did not (seen with libnbd 1.14).
+ */
+const ZEROING: readonly number[] = [NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES]
+const CHANGING: readonly number[] = [NBD_CMD_WRITE, ...ZEROING]
 
 /** @throws USAGE, READ_ONLY, OUT_OF_RANGE */
 const check = ({ type, flags, offset, length }: Request, { device, writable, structured, allocation }: Session) => {
@@ -85,7 +99,7 @@ const check = ({ type, flags, offset, length }: Request, { device, writable, str
   // Linux sends FUA with reads and flushes of its own making; the protocol lets it mean nothing there
   if ((flags & ~known & ~NBD_CMD_FLAG_FUA) !== 0) throw wrong(`flags ${flags} do not go with command ${type}`)
   if (type === NBD_CMD_FLUSH) return
-  if (type === NBD_CMD_WRITE && !writable)
+  if (CHANGING.includes(type) && !writable)
     throw new LiveError('READ_ONLY', `${device.name} is exported read-only`, { device: device.name })
   if (type === NBD_CMD_READ && length > MAX_PAYLOAD) throw wrong(`${length} bytes are more than ${MAX_PAYLOAD}`)
   if ((flags & NBD_CMD_FLAG_DF) !== 0 && !structured) throw wrong('DF without structured replies')
@@ -163,14 +177,20 @@ const blockStatus = async ({ cookie, offset, length, flags }: Request, { device 
   return [encodeStatusChunk(cookie, ALLOCATION_ID, told)]
 }
 
-const perform = async (request: Request, payload: Buffer | undefined, session: Session): Promise<Buffer[]> => {
+const perform = async (
+  request: Request,
+  payload: Buffer | undefined,
+  session: Session,
+  gone: () => boolean,
+): Promise<Buffer[]> => {
   const { device, structured } = session
-  const { type, cookie, flags, offset } = request
+  const { type, cookie, flags, offset, length } = request
   if (type === NBD_CMD_READ) return read(request, session)
   if (type === NBD_CMD_BLOCK_STATUS) return blockStatus(request, session)
   if (canWrite(device) && session.writable) {
     if (type === NBD_CMD_WRITE && payload && payload.length > 0) await device.write(offset, payload)
-    if (type === NBD_CMD_FLUSH || (type === NBD_CMD_WRITE && (flags & NBD_CMD_FLAG_FUA) !== 0)) await device.flush()
+    if (ZEROING.includes(type)) await writeZeros(device, offset, length, gone)
+    if (type === NBD_CMD_FLUSH || (CHANGING.includes(type) && (flags & NBD_CMD_FLAG_FUA) !== 0)) await device.flush()
   }
   return [structured ? encodeNoneChunk(cookie) : encodeSimpleReply(cookie, 0)]
 }
@@ -198,7 +218,7 @@ export const transmit = async (socket: Socket, input: Input, session: Session): 
   const answer = async (request: Request, payload: Buffer | undefined): Promise<Buffer[]> => {
     try {
       check(request, session)
-      return await perform(request, payload, session)
+      return await perform(request, payload, session, () => socket.destroyed)
     } catch (error) {
       const errno = errnoOf(error, request)
       if (errno === NBD_EIO || (isLiveError(error) && error.code === 'NO_SPACE')) session.onFailure(error)
@@ -219,7 +239,7 @@ export const transmit = async (socket: Socket, input: Input, session: Session): 
       if (type === NBD_CMD_WRITE && length > MAX_PAYLOAD)
         throw new LiveError('USAGE', `an NBD client wants to write ${length} bytes in one request`, { length })
       const carries = type === NBD_CMD_WRITE || (type === NBD_CMD_READ && length <= MAX_PAYLOAD)
-      const cost = REQUEST_SIZE + (carries ? length : 0)
+      const cost = REQUEST_SIZE + (carries ? length : ZEROING.includes(type) ? Math.min(length, ZERO_PIECE) : 0)
       await underWay.take(cost)
       let payload: Buffer | undefined
       try {

@@ -196,7 +196,7 @@ export const checkOverlay = async (
         percent >= CRITICAL ? 'error' : 'warning',
         path,
         `the overlay is ${percent} % full`,
-        { remedy: `liveos grow ${target.name} makes room, liveos refresh merges it into the base` },
+        { remedy: `liveos grow ${target.name} --size +512M makes room on the stick, liveos refresh ${target.name} merges it into the base` },
       )
   }
   if (found.staleBehind)

@@ -7,11 +7,14 @@ import { detectFs } from '../fs/detect.js'
 import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { openExt4 } from '../fs/ext4/reader.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
-import { checkExt4Image, checkXfsImage, type FsckRun } from '../host/fsck.js'
+import { checkExt4Image, checkXfsImage, type FsckRun, packageOf, replayExt4 } from '../host/fsck.js'
 import { findTool } from '../host/process.js'
 import { openTemporary } from '../host/temporary.js'
+import type { TargetInput } from '../liveos/target.js'
 import type { Tell } from './doctor-overlay.js'
+import { withExportedFile } from './exported-root.js'
 import type { Report } from './progress.js'
+import type { ExportDescription } from './serve-view.js'
 
 /** Findings of one check of a filesystem that are told; the rest is for its own checker. */
 const MOST = 8
@@ -110,23 +113,16 @@ export const checkRoot = async (
   }
 }
 
-/**
- * Has the filesystem's own checker look at a sparse copy in a temporary folder.
- *
- * @throws NO_SPACE, IO, CANCELLED
- */
-export const checkByProgram = async (
-  shown: Device,
-  type: string,
-  where: string,
-  remedy: string,
-  { tell, report, signal }: { tell: Tell; report: Report; signal: AbortSignal | undefined },
-): Promise<FsckRun | undefined> => {
-  const program = type === 'xfs' ? 'xfs_repair' : 'e2fsck'
-  if (!(await findTool(program))) {
-    tell('FSCK_MISSING', 'note', where, `${program} is not installed, so the filesystem was looked at in part only`)
-    return undefined
-  }
+interface CheckBy {
+  /** also on a copy, where there is no other way */
+  readonly copy: boolean
+  readonly input: TargetInput
+  readonly tell: Tell
+  readonly report: Report
+  readonly signal: AbortSignal | undefined
+}
+
+const checkOnCopy = async (shown: Device, type: string, { report, signal }: CheckBy): Promise<FsckRun> => {
   const folder = await openTemporary('doctor')
   try {
     const path = join(folder.path, 'root.img')
@@ -141,21 +137,65 @@ export const checkByProgram = async (
       await copy.close()
     }
     report({ phase: 'check', doneBytes: 0, totalBytes: 0 })
-    const run = type === 'xfs' ? await checkXfsImage(path, signal) : await checkExt4Image(path, signal)
-    if (run.code !== 0)
-      tell(
-        'FSCK_ERRORS',
-        'error',
-        where,
-        `${program} finds errors in the root (exit code ${run.code}): ${run.words.trim().split('\n').slice(1, 5).join(' | ')}`,
-        {
-          expected: 0,
-          found: run.code,
-          remedy,
-        },
-      )
-    return run
+    return type === 'xfs' ? await checkXfsImage(path, signal) : await checkExt4Image(path, signal)
   } finally {
     await folder.remove()
   }
+}
+
+/** The check on an export of the root; its journal is replayed first, into a scratch store that is thrown away. */
+const checkOnExport = async (type: string, { input, report, signal }: CheckBy): Promise<FsckRun | undefined> => {
+  const description: ExportDescription = { input, layer: 'root', salvage: {}, throwAway: true }
+  const done = await withExportedFile(
+    description,
+    async ({ path }) => {
+      report({ phase: 'check', doneBytes: 0, totalBytes: 0 })
+      if (type === 'xfs') return checkXfsImage(path, signal)
+      await replayExt4(path, signal)
+      return checkExt4Image(path, signal)
+    },
+    signal,
+  )
+  return done?.value
+}
+
+/**
+ * Has the filesystem's own checker look at the root, through an export where this computer can give it one, or else at a
+ * sparse copy in a temporary folder.
+ *
+ * @throws NO_SPACE, IO, CANCELLED
+ */
+export const checkByProgram = async (
+  shown: Device,
+  type: string,
+  where: string,
+  remedy: string,
+  by: CheckBy,
+): Promise<FsckRun | undefined> => {
+  const { tell } = by
+  const program = type === 'xfs' ? 'xfs_repair' : 'e2fsck'
+  if (!(await findTool(program))) {
+    tell('FSCK_MISSING', 'note', where, `${program} is not installed, so the filesystem was looked at in part only`, {
+      remedy: `install the package ${packageOf(program)}`,
+    })
+    return undefined
+  }
+  const run = (await checkOnExport(type, by)) ?? (by.copy ? await checkOnCopy(shown, type, by) : undefined)
+  if (!run)
+    tell(
+      'FSCK_LEFT_OUT',
+      'note',
+      where,
+      `${program} was not asked: without the package nbdfuse, or as root the nbd devices of the kernel, it needs a copy of the root`,
+      { remedy: 'liveos doctor --fsck makes that copy, in the temporary folder' },
+    )
+  else if (run.code !== 0)
+    tell(
+      'FSCK_ERRORS',
+      'error',
+      where,
+      `${program} finds errors in the root (exit code ${run.code}): ${run.words.trim().split('\n').slice(1, 5).join(' | ')}`,
+      { expected: 0, found: run.code, remedy },
+    )
+  return run
 }

@@ -6,19 +6,23 @@ import { closeAll } from '../host/folder.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
+import { type BootCheckup, checkBoot, withoutDoubles } from './doctor-boot.js'
 import { checkHome, checkLeftovers, checkMedium } from './doctor-medium.js'
 import { checkNames, checkOverlay, type OverlayCheckup, type Tell } from './doctor-overlay.js'
 import { checkByProgram, checkRoot } from './doctor-root.js'
 import { type Progress, progressing, type Report } from './progress.js'
 
 export interface DoctorOptions {
-  /** have the filesystem's own checker look at a copy of the root too */
+  /**
+   * Have the filesystem's own checker look at the root too: by itself where it is installed and needs no copy of the root; true:
+   * on a copy as well; false: never
+   */
   readonly fsck?: boolean | undefined
 }
 
 /** A verb that mends what was found; `chunkSectors` is for recover. */
 export interface Remedy {
-  readonly verb: 'refresh' | 'reset' | 'compact' | 'recover' | 'undo'
+  readonly verb: 'refresh' | 'reset' | 'compact' | 'recover' | 'undo' | 'boot'
   readonly chunkSectors?: number
 }
 
@@ -33,6 +37,8 @@ export interface Checkup {
   readonly rootType: string | null
   /** what the filesystem's own checker said; null where it was not asked */
   readonly fsck: { readonly program: string; readonly code: number; readonly words: string } | null
+  /** boot configurations with what is to be changed in them, so that boots keep what they are to keep */
+  readonly bootFixes: readonly { readonly path: string; readonly partition: number | null; readonly diff: string }[]
   readonly findings: readonly Finding[]
   /** what of it liveos can mend by itself, in this order */
   readonly remedies: readonly Remedy[]
@@ -98,9 +104,12 @@ interface Looked {
   readonly fsck: Checkup['fsck']
 }
 
+const isRemote = ({ target = '' }: TargetInput): boolean => /^https?:/.test(target)
+
 const look = async (
   target: Target,
-  { fsck = false }: DoctorOptions,
+  input: TargetInput,
+  { fsck }: DoctorOptions,
   tell: Tell,
   report: Report,
   signal: AbortSignal | undefined,
@@ -148,8 +157,16 @@ const look = async (
       ? `liveos recover ${target.name}`
       : 'copy the base image to the stick again from where it came'
     const { type, shown } = await checkRoot(base.origin, root, where, remedy, tell)
-    const run =
-      fsck && shown && type ? await checkByProgram(shown, type, where, remedy, { tell, report, signal }) : undefined
+    // of what is far away it would fetch a good part
+    const asked = fsck ?? !isRemote(input)
+    const by = {
+      copy: fsck === true,
+      input: { ...input, baseOnly: target.overlay === undefined },
+      tell,
+      report,
+      signal,
+    }
+    const run = asked && shown && type ? await checkByProgram(shown, type, where, remedy, by) : undefined
     return {
       base: { path: baseFile.path, kind: base.squashfs ? 'squashfs' : 'raw' },
       overlay,
@@ -162,8 +179,19 @@ const look = async (
   }
 }
 
+/** What is wrong with its boots; a stick that can't be searched for them is told of otherwise. */
+const bootOf = async (input: TargetInput, tell: Tell): Promise<BootCheckup> => {
+  try {
+    return await checkBoot(input, tell)
+  } catch (error) {
+    if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+    tell('BOOT_NOT_CHECKED', 'note', input.target ?? '', `how it boots was not looked at: ${error.message}`)
+    return { fixes: [], usedOverlays: [], codes: [] }
+  }
+}
+
 /**
- * Looks for all that may be wrong with a target: names, leftovers, base, overlay, the filesystem that they show together, home
+ * Looks for all that may be wrong with a target: boots, names, leftovers, base, overlay, the filesystem that they show together, home
  * image and stick. Reads only. Without `fsck` no file's content is read.
  *
  * @throws NOT_FOUND, USAGE  there is no target
@@ -186,12 +214,14 @@ export async function* runDoctor(
         const target = { ...opened.target, name: calledAs(opened.target) }
         await checkLeftovers(target, tell)
         await checkNames(target, tell)
-        looked = await look(target, options, tell, report, signal)
+        looked = await look(target, input, options, tell, report, signal)
         await checkHome(target, tell)
         await checkMedium(target, input, tell)
       } finally {
         await opened.close()
       }
+    const boot = await bootOf(input, tell)
+    findings.splice(0, findings.length, ...withoutDoubles(findings, boot))
     const attention = findings.some(({ severity }) => severity !== 'note')
     const unreadable = findings.some(({ code }) => code === 'BASE_DAMAGED')
     return {
@@ -199,8 +229,11 @@ export async function* runDoctor(
       target: opened?.target.name ?? name,
       health: unreadable ? 'unreadable' : attention ? 'findings' : 'healthy',
       ...looked,
+      bootFixes: boot.fixes.map(({ path, partition, diff }) => ({ path, partition, diff })),
       findings,
-      remedies: unreadable ? [] : remediesOf(findings),
+      remedies: unreadable
+        ? []
+        : [...remediesOf(findings), ...(boot.fixes.length > 0 ? [{ verb: 'boot' } as const] : [])],
     }
   })
 }

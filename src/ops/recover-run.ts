@@ -13,11 +13,12 @@ import { checkNotInUse, checkUnchanged } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import { needsReplay, type RecoverPlan } from './recover.js'
 import { checkWritten, clearTear, commitRepairs, holdOf, watchedRanges } from './recover-commit.js'
-import { type CheckedRoot, checkOnCopy } from './recover-fsck.js'
+import { type CheckedRoot, checkRepaired } from './recover-fsck.js'
 import type { LostContent } from './recover-lost.js'
 import { sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
 import { overlayOf } from './reset.js'
+import type { ExportDescription } from './serve-view.js'
 import {
   beginChange,
   checkNobodyAt,
@@ -42,6 +43,8 @@ export interface RecoverOutcome {
   /** null where nothing was checked */
   readonly fsck: {
     readonly program: string
+    /** what it worked on: an export of the root, or a copy */
+    readonly on: 'export' | 'copy'
     readonly code: number
     readonly words: string
     /** bytes of chunks that it changed, in the overlay now */
@@ -125,6 +128,13 @@ const released = ({ path, name }: HostFile, { damage, list, size }: RecoverPlan)
   findings: [],
 })
 
+/** The same view for the process that exports it. */
+const descriptionOf = (target: WritableTarget, { options }: RecoverPlan): ExportDescription => ({
+  input: { base: target.base.path, overlay: overlayOf(target).path },
+  layer: 'root',
+  salvage: { chunkSectors: options.chunkSectors },
+})
+
 const recover = async (
   target: WritableTarget,
   plan: RecoverPlan,
@@ -136,7 +146,12 @@ const recover = async (
   const { store, salvage, cow } = view
   const isExt4 = (await detectFs(view.root).catch(() => undefined)) === 'ext4'
   const checked = plan.fsck
-    ? await checkOnCopy(view, plan.fsck.program, { dropLog: plan.options.dropLog, report, signal })
+    ? await checkRepaired(descriptionOf(target, plan), view, plan.fsck.program, {
+        dropLog: plan.options.dropLog,
+        on: plan.fsck.on,
+        report,
+        signal,
+      })
     : undefined
   try {
     const findings: Finding[] = plan.findings.filter(({ code }) => code !== 'NO_ROOM_FOR_COPY')
@@ -154,6 +169,7 @@ const recover = async (
       fsck: checked
         ? {
             program: checked.program,
+            on: checked.on,
             code: checked.code,
             words: checked.words,
             changedBytes: repairs ? repairs.changed.length * store.chunkSize : 0,

@@ -8,7 +8,7 @@ import { LiveError, unsupported } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import { closeAll, type OpenedFile } from '../host/folder.js'
 import { type Base, openBase } from '../liveos/stack.js'
-import type { HostFile, Target } from '../liveos/target.js'
+import type { Target, TargetFile } from '../liveos/target.js'
 import { type FoundUndo, findUndo, isCut } from './undo-journal.js'
 
 /** An overlay that may be damaged in any way, and what can be seen through it. */
@@ -53,7 +53,7 @@ const checkUsable = (path: string, { damage, header, store, tear }: Salvage, tol
  */
 export const openSalvaged = async (
   target: Target,
-  overlay: Pick<HostFile, 'folder' | 'name' | 'path'>,
+  overlay: Pick<TargetFile, 'folder' | 'name' | 'path'>,
   { chunkSectors, threads }: { chunkSectors?: number | undefined; threads?: number | undefined } = {},
 ): Promise<SalvagedView> => {
   const pool = openPool(threads === undefined ? {} : { threads })

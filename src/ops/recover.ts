@@ -8,6 +8,7 @@ import { packageOf } from '../host/fsck.js'
 import { findTool } from '../host/process.js'
 import { temporaryRoom } from '../host/temporary.js'
 import type { WritableTarget } from '../liveos/target.js'
+import { canExportAsFile } from './exported-root.js'
 import { mostSize } from './grow-size.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { type LostContent, lostContent } from './recover-lost.js'
@@ -24,6 +25,8 @@ export interface RecoverOptions {
   readonly fsck?: boolean | undefined
   /** of an XFS: throw its log away, and with it what was changed last */
   readonly dropLog?: boolean | undefined
+  /** what its checker works on; an export of the root where this computer can give it one, if left out */
+  readonly fsckOn?: 'export' | 'copy' | undefined
   /** take the overlay for one with chunks of so many sectors, whatever its header says */
   readonly chunkSectors?: number | undefined
 }
@@ -52,7 +55,9 @@ export interface RecoverPlan {
   /** null where nothing is checked */
   readonly fsck: {
     readonly program: 'e2fsck' | 'xfs_repair'
-    /** of the root filesystem, to be copied to a temporary folder */
+    /** an export of the root, whose writes land in a scratch store, or a copy; both in a temporary folder */
+    readonly on: 'export' | 'copy'
+    /** of the root filesystem, at most, for a copy; an export takes what the check writes */
     readonly copyBytes: number
     readonly freeBytes: number
   } | null
@@ -77,7 +82,7 @@ const copyBytesOf = async ({ root, base, store }: SalvagedView): Promise<number>
 
 const planFsck = async (
   view: SalvagedView,
-  { fsck = true }: RecoverOptions,
+  { fsck = true, fsckOn }: RecoverOptions,
   findings: Finding[],
 ): Promise<RecoverPlan['fsck']> => {
   const type = await detectFs(view.root).catch(() => undefined)
@@ -104,15 +109,16 @@ const planFsck = async (
       `${program} is not installed, and the filesystem in the overlay has to be checked: install the package ${packageOf(program)}, or leave the check out with --no-fsck`,
       { tool: program, package: packageOf(program) },
     )
+  const on = fsckOn ?? ((await canExportAsFile()) ? 'export' : 'copy')
   const [copyBytes, freeBytes] = [await copyBytesOf(view), await temporaryRoom()]
-  if (copyBytes > freeBytes)
+  if (on === 'copy' && copyBytes > freeBytes)
     add(
       'NO_ROOM_FOR_COPY',
       'error',
       `the check works on a copy of the root of ${copyBytes} bytes at most, and the temporary folder has ${freeBytes} free`,
-      'set TMPDIR to a folder with room',
+      'set TMPDIR to a folder with room, or install the package nbdfuse, with which no copy is needed',
     )
-  return { program, copyBytes, freeBytes }
+  return { program, on, copyBytes, freeBytes }
 }
 
 const planSize = async (
@@ -172,7 +178,9 @@ const stepsOf = (plan: Omit<RecoverPlan, 'steps'>, name: string): string[] => {
     ...(resume === 'take back' ? [`take back what the recovery that was cut short had changed`] : []),
     ...(fsck
       ? [
-          `copy the root filesystem, at most ${fsck.copyBytes} bytes, to a temporary folder`,
+          fsck.on === 'copy'
+            ? `copy the root filesystem, at most ${fsck.copyBytes} bytes, to a temporary folder`
+            : 'serve the root filesystem by NBD to this computer alone, with a scratch store for all writes in a temporary folder',
           fsck.program === 'e2fsck'
             ? 'replay its journal and check it there: e2fsck -f -y, then e2fsck -f -n, which must find nothing'
             : `check it there: xfs_repair${plan.options.dropLog ? ' -L' : ''}, then xfs_repair -n, which must find nothing`,
@@ -230,7 +238,9 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
       list: { kept: store.exceptions.count, lost: salvage.lostCount, tear: salvage.tear ?? null, content },
       size,
       fsck,
-      estimatedSeconds: Math.round(((fsck?.copyBytes ?? 0) * 2) / 100e6 + written / SPEED + 3),
+      estimatedSeconds: Math.round(
+        ((fsck?.copyBytes ?? 0) * (fsck?.on === 'copy' ? 2 : 0.1)) / 100e6 + written / SPEED + 3,
+      ),
       cannotBoot: `from the moment that ${overlay.name} is marked invalid until it is marked valid again, less than a minute for most; before, it is as it was`,
       lost: [
         ...(salvage.tear && salvage.lostCount > 0

@@ -21,6 +21,7 @@ import {
 } from '../liveos/target.js'
 import type { Layer } from '../liveos/view.js'
 import { checkNotInUse, checkWritable } from './identity.js'
+import { openSalvaged } from './recover-view.js'
 import { overlayOf } from './reset.js'
 import { openScratch, SCRATCH_SECTORS } from './serve-scratch.js'
 import { checkNothingUnfinished } from './unfinished.js'
@@ -37,6 +38,8 @@ export interface ExportDescription {
   readonly layer: ExportLayer
   /** show what an overlay still holds that the kernel has given up */
   readonly ignoreInvalid?: boolean | undefined
+  /** of `root`: show what can be had from an overlay that is damaged in any way, as `openSalvaged` */
+  readonly salvage?: { readonly chunkSectors?: number | undefined } | undefined
   /**
    * Path of a store file that takes all writes, by `openWritableSnapshot` over the view: read-only without it. Where there
    * is no such file, an empty store is made, sparse and with room for every chunk. It stays there at the end, flushed, for
@@ -117,6 +120,16 @@ const openRoot = async (target: Target, ignoreInvalid: boolean): Promise<Opened>
   }
 }
 
+const openDamaged = async (
+  target: Target,
+  overlay: TargetFile,
+  salvage: NonNullable<ExportDescription['salvage']>,
+): Promise<Opened> => {
+  const { root, base, close } = await openSalvaged(target, overlay, salvage)
+  const preferredBlockSize = base.squashfs?.file.blockSize ?? PAGE
+  return { name: target.name, device: root, findings: [], preferredBlockSize, close }
+}
+
 const openMedium = async (input: TargetInput): Promise<Opened> => {
   const source = await openSource(input.target ?? (await findRunning()))
   try {
@@ -150,7 +163,13 @@ const partsOf = async ({ base, overlay, home }: Target): Promise<readonly Target
   return [base, overlay, home, ...beside].filter(file => file !== undefined)
 }
 
-const openReadOnly = async ({ input, layer, ignoreInvalid = false, scratch }: ExportDescription): Promise<Opened> => {
+const openReadOnly = async ({
+  input,
+  layer,
+  ignoreInvalid = false,
+  salvage,
+  scratch,
+}: ExportDescription): Promise<Opened> => {
   if (layer === 'medium') return openMedium(input)
   const wanted = layer === 'root' || layer === 'overlay' ? input : { ...input, baseOnly: true }
   const { target, close } = await openTarget(wanted)
@@ -165,7 +184,7 @@ const openReadOnly = async ({ input, layer, ignoreInvalid = false, scratch }: Ex
       if (!target.overlay) throw missing('overlay')
       return fileOf(target.name, target.overlay)
     }
-    return openRoot(target, ignoreInvalid)
+    return salvage && target.overlay ? openDamaged(target, target.overlay, salvage) : openRoot(target, ignoreInvalid)
   }
   try {
     const parts = scratch === undefined ? [] : await partsOf(target)

@@ -118,7 +118,7 @@ const record = async (
     await findTarget(pair.input),
     recordingFolder(await openFolder(pair.path), 0, kind, log, faults),
   )
-  const done = await finished(runRecover(target, await planRecover(target, { size })))
+  const done = await finished(runRecover(target, await planRecover(target, { size, fsckOn: 'copy' })))
   expect(done).toMatchObject({ changed: true, fsck: { code: 1 } })
   return {
     pair,
@@ -268,7 +268,7 @@ describe('errors', () => {
               if (n === at || (lasting && n > at)) throw new LiveError(code, 'no more')
             })
             const target = recording(await findTarget(pair.input), failing)
-            const error = await finished(runRecover(target, await planRecover(target, { size }))).then(
+            const error = await finished(runRecover(target, await planRecover(target, { size, fsckOn: 'copy' }))).then(
               () => undefined,
               (failure: unknown) => failure,
             )

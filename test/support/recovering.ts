@@ -38,10 +38,10 @@ export const layPair = async (path: string, base: Uint8Array, overlay: Uint8Arra
 export const planned = async ({ input }: Pair, options: RecoverOptions = {}): Promise<RecoverPlan> =>
   planRecover(await findTarget(input), options)
 
-/** Recovers, as the verb does. */
+/** Recovers, as the verb does; checked on a copy if nothing else is said, which is quicker for something so small. */
 export const recovered = async (pair: Pair, options: RecoverOptions = {}): Promise<RecoverOutcome> => {
   const target = await findTarget(pair.input)
-  return finished(runRecover(target, await planRecover(target, options)))
+  return finished(runRecover(target, await planRecover(target, { fsckOn: 'copy', ...options })))
 }
 
 /** Takes back, as the verb does. */

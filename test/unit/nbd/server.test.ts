@@ -26,7 +26,9 @@ const READ = 0
 const WRITE = 1
 const DISC = 2
 const FLUSH = 3
+const TRIM = 4
 const CACHE = 5
+const ZEROES = 6
 const STATUS = 7
 const [EPERM, EIO, EINVAL, ENOSPC] = [1, 5, 22, 28]
 
@@ -98,8 +100,8 @@ describe('the handshake', () => {
 
   it('an export that can be written has FUA, and DF comes with structured replies', async () => {
     const { path } = await served([{ device: memory(new Uint8Array(512)) }])
-    expect((await client(path, { structured: false })).flags).toBe(0x50d)
-    expect((await client(path)).flags).toBe(0x58d)
+    expect((await client(path, { structured: false })).flags).toBe(0x56d)
+    expect((await client(path)).flags).toBe(0x5ed)
     const kept = await served([{ device: memory(new Uint8Array(512)), readOnly: true }])
     expect((await client(kept.path)).flags).toBe(0x587)
   })
@@ -109,7 +111,7 @@ describe('the handshake', () => {
     const one = await raw(path)
     await one.take(18)
     one.send(u32(1), option(1, Buffer.from('a')))
-    expect(await one.take(134)).toEqual(Buffer.concat([hex('0000000000000258 050d'), Buffer.alloc(124)]))
+    expect(await one.take(134)).toEqual(Buffer.concat([hex('0000000000000258 056d'), Buffer.alloc(124)]))
     one.send(request(READ, 9, 100, 10))
     expect(await reply(one, 10)).toEqual({
       kind: 'simple',
@@ -312,6 +314,40 @@ describe('requests', () => {
     expect(await one.rest()).toHaveLength(0)
   })
 
+  it.each([
+    ['write zeroes', ZEROES, 2],
+    ['trim', TRIM, 0],
+  ] as const)('%s makes zeros, and writes none where there are some', async (_name, type, flags) => {
+    const MIB = 1 << 20
+    const log: string[] = []
+    const bytes = counted(3 * MIB)
+    bytes.fill(0, MIB, MIB + 8192)
+    const store = memory(bytes.slice())
+    const device: WritableDevice = {
+      ...store,
+      async write(offset, content) {
+        log.push(`${offset}+${content.length}`)
+        await store.write(offset, content)
+      },
+      async flush() {
+        log.push('flush')
+      },
+    }
+    const { path } = await served([{ device }])
+    const { client: one } = await client(path, { structured: false })
+    one.send(request(type, 1, 1000, 2 * MIB, flags | 1))
+    expect(await reply(one)).toMatchObject({ error: 0, cookie: 1n })
+    expect(log).toEqual([`1000+${MIB - 1000}`, `${MIB + 8192}+${MIB - 8192}`, `${2 * MIB}+1000`, 'flush'])
+    bytes.fill(0, 1000, 1000 + 2 * MIB)
+    expect(Buffer.compare(await store.read(0, 3 * MIB), bytes)).toBe(0)
+    one.send(request(type, 2, 0, 0))
+    expect(await reply(one)).toMatchObject({ error: 0, cookie: 2n })
+    const kept = await served([{ device: store, readOnly: true }])
+    const { client: other } = await client(kept.path, { structured: false })
+    other.send(request(type, 3, 0, 512))
+    expect(await reply(other)).toMatchObject({ error: EPERM, cookie: 3n })
+  })
+
   it('errors have the numbers of the protocol, and words where there is room for them', async () => {
     const store = memory(new Uint8Array(4096))
     const failures: unknown[] = []
@@ -339,7 +375,10 @@ describe('requests', () => {
     expect(await error(request(READ, 1, 0, 512, 4))).toBe(EINVAL)
     expect(await error(request(READ, 1, 0, 512, 0x100))).toBe(EINVAL)
     expect(await error(request(STATUS, 1, 0, 512))).toBe(EINVAL)
-    expect(await error(request(4, 1, 0, 512))).toBe(EINVAL)
+    expect(await error(request(ZEROES, 1, 4000, 97))).toBe(ENOSPC)
+    expect(await error(request(TRIM, 1, 4000, 97))).toBe(EINVAL)
+    // FAST_ZERO was not offered
+    expect(await error(request(ZEROES, 1, 0, 512, 16))).toBe(EINVAL)
     expect(await error(request(99, 1, 0, 0))).toBe(EINVAL)
     expect(await error(request(WRITE, 1, 4000, 97), Buffer.alloc(97))).toBe(ENOSPC)
     expect(await error(request(WRITE, 1, 0, 1), hex('00'))).toBe(ENOSPC)
