@@ -37,7 +37,7 @@ cd $OUT
 for script in *.sh; do
   name=\${script%.sh}
   device=$(cat $name.device)
-  bash $script >$name.said
+  bash <$script >$name.said
   sha256sum <$device | cut -d ' ' -f 1 >$name.hash
   blockdev --getro $device >$name.ro
   dmsetup table >$name.tables
