@@ -1,7 +1,8 @@
+import { spawnSync } from 'node:child_process'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { expect } from 'vitest'
-import { liveos, type Ran } from '../support/cli.js'
+import { LIVEOS, liveos, type Ran } from '../support/cli.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
@@ -13,18 +14,19 @@ const LOADED_AT = 0x7c00
 const MESSAGE = 'booted by BIOS\r\n'
 const MESSAGE_AT = 64
 
-/** Says MESSAGE on the serial line and writes itself to the next sector; then powers off, or stands still. */
+/** Writes itself to the next sector and says MESSAGE on the serial line; then powers off, or stands still. */
 const bootSector = (end: 'power off' | 'stand still'): Uint8Array => {
   const at = LOADED_AT + MESSAGE_AT
   const sector = Buffer.alloc(SECTOR)
   sector.set([
     ...[0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0], // xor ax, ax; mov ds, ax; mov es, ax; mov ss, ax
-    ...[0xbc, LOADED_AT & 0xff, LOADED_AT >> 8, 0x52], // mov sp, LOADED_AT; push dx: the disk
+    ...[0xbc, LOADED_AT & 0xff, LOADED_AT >> 8], // mov sp, LOADED_AT
+    ...[0xb8, 0x01, 0x03, 0xbb, LOADED_AT & 0xff, LOADED_AT >> 8], // mov ax, 0x0301: write one sector; mov bx, LOADED_AT
+    ...[0xb9, 0x02, 0x00, 0xb6, 0x00, 0xcd, 0x13], // mov cx, 2: the second; mov dh, 0; int 0x13
     ...[0xbe, at & 0xff, at >> 8], // mov si, message
-    ...[0xac, 0x84, 0xc0, 0x74, 0x06], // next: lodsb; test al, al; jz write
+    ...[0xac, 0x84, 0xc0, 0x74, 0x06], // next: lodsb; test al, al; jz done
     ...[0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5], // mov dx, COM1; out dx, al; jmp next
-    ...[0x5a, 0xb8, 0x01, 0x03], // write: pop dx; mov ax, 0x0301: write one sector
-    ...[0xbb, LOADED_AT & 0xff, LOADED_AT >> 8, 0xb9, 0x02, 0x00, 0xb6, 0x00, 0xcd, 0x13], // from here to the second; int 0x13
+    // done:
     ...(end === 'power off' ? [0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef] : []), // mov dx, PM1a_CNT; mov ax, SLP_EN; out dx, ax
     ...[0xf4, 0xeb, 0xfd], // hlt; jmp back to it
   ])
@@ -157,4 +159,59 @@ it('the machine ends with liveos, even where that is killed', async () => {
   await expect
     .poll(async () => (await leftovers(image)).filter(left => left.startsWith('process')), { timeout: 5000 })
     .toEqual([])
+})
+
+const planned = async (...args: readonly string[]): Promise<{ code: number | null; plan: Record<string, unknown> }> => {
+  const { code, stdout } = await liveos(['boot', ...args, '--dry-run', '--json'])
+  return { code, plan: JSON.parse(stdout) as Record<string, unknown> }
+}
+
+it('--dry-run tells the plan and the exact command, and starts nothing', async () => {
+  const image = await diskOf('plan', 'stand still')
+  const { code, plan } = await planned(image, '--serial', '--memory', '64M', '--accelerator', 'tcg')
+  expect(code).toBe(0)
+  expect(plan).toMatchObject({
+    verb: 'boot',
+    target: image,
+    medium: { path: image, kind: 'image', size: 1 << 20, as: 'usb' },
+    writesTo: 'scratch',
+    firmware: 'bios',
+    accelerator: 'tcg',
+    memory: 64 << 20,
+    cpus: 1,
+    entry: null,
+    entries: [],
+  })
+  const command = plan.command as string[]
+  expect(command[0]).toMatch(/\/qemu-system-x86_64$/)
+  expect(command.slice(1).filter(word => word.includes(image))).toEqual([])
+  expect(await leftovers(image)).toEqual([])
+})
+
+it('tells what is wrong with a request, and what to do', async () => {
+  const image = await diskOf('wrong', 'stand still')
+  for (const [args, code, words] of [
+    [[image, '--serial', '--entry', '1'], 'NOT_FOUND', 'no boot entry'],
+    [[image, '--serial', '--args', 'quiet'], 'USAGE', '--entry'],
+    [[image, '--serial', '--persist', '--as', 'cd'], 'USAGE', 'CD'],
+    [[image, '--serial', '--memory', '1K'], 'USAGE', 'memory'],
+    [[image, '--serial', '--cpus', '0'], 'USAGE', 'processors'],
+    [[`${image}.none`, '--serial'], 'NOT_FOUND', 'there is no'],
+    [['/proc', '--serial'], 'USAGE', 'on no disk'],
+    [['/dev/null', '--serial'], 'USAGE', 'neither a directory nor a file nor a block device'],
+  ] as const) {
+    const { plan } = await planned(...args)
+    const { error } = plan as { error?: { code: string; message: string } }
+    expect(error, args.join(' ')).toMatchObject({ code, message: expect.stringContaining(words) as string })
+  }
+})
+
+it('without QEMU it says what to install', async () => {
+  const image = await diskOf('none', 'stand still')
+  const { status, stderr } = spawnSync(process.execPath, [LIVEOS, 'boot', image, '--serial'], {
+    encoding: 'utf8',
+    env: { PATH: '/nowhere' },
+  })
+  expect(status).toBe(2)
+  expect(stderr).toContain('install the package qemu-system-x86 (Debian, Ubuntu) or qemu-system-x86-core (Fedora)')
 })
