@@ -73,8 +73,8 @@ const storeOfDifference = async (path, before, after, layout) => {
   }
 }
 
-/** Makes what is missing: root.img, overlay, squashfs.img (zstd), live.iso. */
-const images = async (dir, size, layout, once, say, squashed) => {
+/** A root of 4 GiB, raw and squashed, an overlay with 300 MiB of real changes, and an ISO; makes what is missing. */
+export const lookImages = async (dir, size, layout, once, say, squashed) => {
   const folder = join(dir, 'look')
   mkdirSync(join(folder, 'LiveOS'), { recursive: true })
   const large = size >= 2 * GIB ? 4 * GIB : size * 2
@@ -150,7 +150,7 @@ const decodingSeconds = async (liveos, base, overlay, look) => {
 
 /** Runs the part. `liveos` has the library's functions and the command; `best` measures a command three times. */
 export const benchLook = async ({ dir, size, liveos, command, best, once, say, squashed }) => {
-  const made = await images(dir, size, liveos.layout, once, say, squashed)
+  const made = await lookImages(dir, size, liveos.layout, once, say, squashed)
   const rows = []
   const add = async (what, args, extra = {}) => rows.push({ what, ...(await best(what, command(...args))), ...extra })
   await add('inspect of an ISO', ['inspect', made.iso], { target: 0.5 })

@@ -64,11 +64,12 @@ const memoryOf = pid => {
 /**
  * Runs one program to its end; nothing else may be started meanwhile.
  *
+ * @param codes  exit codes that are no failure
  * @returns seconds of CPU (user and system, whole tree), seconds of wall time, the share of the machine that other programs took
  *          meanwhile (0 to 1), peak bytes of memory, bytes written to the medium
  * @throws Error  it failed, with its last words
  */
-export const measure = ([program, ...args], { env = process.env } = {}) =>
+export const measure = ([program, ...args], { env = process.env, codes = [0] } = {}) =>
   new Promise((resolve, reject) => {
     const observed = observe()
     const start = process.hrtime.bigint()
@@ -100,7 +101,8 @@ export const measure = ([program, ...args], { env = process.env } = {}) =>
     })
     child.on('close', (code, signal) => {
       const { cpu, written, others } = observed()
-      if (code !== 0) return reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? code}:\n${words}`))
+      if (!codes.includes(code))
+        return reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? code}:\n${words}`))
       resolve({
         cpu,
         wall,

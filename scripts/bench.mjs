@@ -5,14 +5,17 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchCopy } from './bench-copy.mjs'
+import { benchCow } from './bench-cow.mjs'
 import { benchImages, FORMS, PATH, READ_FORMS, squashCommand } from './bench-images.mjs'
 import { benchLook } from './bench-look.mjs'
 import { measure, observe } from './bench-measure.mjs'
+import { benchNbd } from './bench-nbd.mjs'
+import { benchOverlay } from './bench-overlay.mjs'
 import { printed, writeReport } from './bench-report.mjs'
 import { build, missingJudges, orExplain, ROOT } from './ready.mjs'
 import { unpackSample } from './sample.mjs'
 
-const PARTS = ['refresh', 'transcode', 'read', 'look', 'copy', 'status']
+const PARTS = ['refresh', 'transcode', 'read', 'look', 'copy', 'status', 'overlay', 'cow', 'nbd']
 const PERCENTS = [1, 5, 25]
 const USAGE = `usage: npm run bench -- [--quick] [--only PART[,PART]] [--dir DIR] [--node22 FILE]
   --quick    a root filesystem of 256 MiB in the place of 2 GiB; docs/PERFORMANCE.md stays as it is
@@ -70,8 +73,8 @@ const images = benchImages(
   say,
 )
 const liveos = (...args) => [process.execPath, join(ROOT, 'bin', 'liveos'), ...args]
-const timed = async (what, command) => {
-  const { words: _, ...result } = await measure(command, { env })
+const timed = async (what, command, codes) => {
+  const { words: _, ...result } = await measure(command, { env, ...(codes && { codes }) })
   say(
     `${what}: ${result.cpu.toFixed(1)} s CPU, ${result.wall.toFixed(1)} s, ${Math.round(result.memory / 2 ** 20)} MiB`,
   )
@@ -169,9 +172,9 @@ const benchTranscode = async () => {
 const TARGETS = { xz: 0.8, gzip: 0.8, zstd: 0.4 }
 
 /** The quickest of three runs. */
-const best = async (what, command) => {
+const best = async (what, command, codes) => {
   const runs = []
-  for (let n = 0; n < 3; n++) runs.push(await timed(what, command))
+  for (let n = 0; n < 3; n++) runs.push(await timed(what, command, codes))
   return runs.sort((a, b) => a.wall - b.wall)[0]
 }
 
@@ -193,6 +196,34 @@ const look = async () =>
   })
 
 const copy = () => benchCopy({ dir: join(dir, 'copy'), say, measure, liveos, size: size / 2 })
+
+const overlay = async () =>
+  benchOverlay({
+    dir,
+    size,
+    layout: await import('../dist/block/snapshot/layout.js'),
+    command: liveos,
+    best,
+    timed,
+    once: images.once,
+    say,
+    squashed: await images.image('xz'),
+  })
+
+const cow = async () =>
+  benchCow({
+    dir,
+    liveos: {
+      ...(await import('../dist/block/file.js')),
+      ...(await import('../dist/block/snapshot/create.js')),
+      ...(await import('../dist/block/snapshot/store.js')),
+      ...(await import('../dist/block/snapshot/writable.js')),
+    },
+    say,
+    count: options.quick ? 2048 : 16384,
+  })
+
+const nbd = () => benchNbd({ dir, size: size / 2, say, liveos })
 
 const benchRead = async () => {
   const rows = []
@@ -261,7 +292,17 @@ const machine = () => ({
   date: new Date().toISOString().slice(0, 10),
 })
 
-const WORK = { refresh: benchRefresh, transcode: benchTranscode, read: benchRead, look, copy, status: benchStatus }
+const WORK = {
+  refresh: benchRefresh,
+  transcode: benchTranscode,
+  read: benchRead,
+  look,
+  copy,
+  status: benchStatus,
+  overlay,
+  cow,
+  nbd,
+}
 const kept = join(dir, 'results.json')
 // A part that is not run again keeps its numbers, with the machine and date they were measured on.
 const results = existsSync(kept) ? JSON.parse(readFileSync(kept, 'utf8')) : {}
