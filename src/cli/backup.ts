@@ -7,6 +7,12 @@ import {
   type RestorePlan,
   runRestore,
 } from '../ops/restore.js'
+import {
+  planRestoreChanges,
+  type RestoreChangesOutcome,
+  type RestoreChangesPlan,
+  runRestoreChanges,
+} from '../ops/restore-changes.js'
 import type { TargetInput } from '../ops/target.js'
 import { type Consent, confirm, drive, print } from './run.js'
 import { ATTENTION, duration, findingLines, type Paint, paint, rows, size } from './words.js'
@@ -136,6 +142,42 @@ export const restore = async (
   }
   const done = await drive(signal => runRestore(input, file, plan, { signal }))
   print(consent.json, done, () => restoreOutcomeWords(done, paint(process.stdout)))
+  return done.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
+}
+
+/** What putting changed files back will do. */
+export const restoreChangesPlanWords = (plan: RestoreChangesPlan, p: Paint): string[] => [
+  p.bold('Plan: put changed files back'),
+  ...rows([
+    ['backup', `${plan.archive.path}, made ${plan.backup.created}`],
+    ['below', plan.root],
+    ['files', `${size(plan.bytes)} with all that is known of them`],
+    ['removed', plan.removed.length === 0 ? 'nothing' : `${plan.removed.length} names, with all below them`],
+  ]),
+  'Steps:',
+  ...steps(plan.steps),
+  ...findingLines(plan.findings, p),
+]
+
+/** What putting changed files back came to. */
+export const restoreChangesOutcomeWords = (done: RestoreChangesOutcome, p: Paint): string[] => [
+  p.good(
+    `Put back below ${done.root}: ${done.files} files, ${done.directories} directories, ${done.links} links, ${size(done.bytes)}; ${done.removed} names removed.`,
+  ),
+  ...findingLines(done.findings, p),
+]
+
+/** `liveos restore --root`. */
+export const restoreChanges = async (file: string, root: string, consent: Consent): Promise<number> => {
+  const plan = await planRestoreChanges(file, root)
+  if (consent.dryRun) {
+    print(consent.json, plan, () => restoreChangesPlanWords(plan, paint(process.stdout)))
+    return 0
+  }
+  if (!consent.yes) process.stderr.write(`${restoreChangesPlanWords(plan, paint(process.stderr)).join('\n')}\n`)
+  await confirm('Put these files back?', consent)
+  const done = await drive(signal => runRestoreChanges(plan, { signal }))
+  print(consent.json, done, () => restoreChangesOutcomeWords(done, paint(process.stdout)))
   return done.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
 }
 

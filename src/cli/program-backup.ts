@@ -49,10 +49,15 @@ const restoreVerb = (done: (code: number) => void) =>
     'liveos restore /run/media/me/LIVE stick.tar.zst',
     'liveos restore /run/media/me/LIVE stick.tar.zst --only home',
     'liveos restore /run/media/me/LIVE --abandon   # give one up that was cut short',
+    'liveos restore mine.tar.zst --root mnt   # changed files, into a root that liveos mount --persist shows',
   ])
     .argument('[target]', MOUNTED)
     .argument('[file]', 'a backup that liveos made')
     .option('--only <parts>', 'some of boot, home and overlay, separated by commas', argument(parts))
+    .option(
+      '--root <dir>',
+      'of a backup made with --changed-only: put its files back below this directory; FILE stands alone then',
+    )
     .option('--abandon', 'remove what a restore wrote that was cut short before it replaced anything')
     .option('--dry-run', 'show the plan and change nothing')
     .option('--yes', 'do not ask')
@@ -61,7 +66,13 @@ const restoreVerb = (done: (code: number) => void) =>
     .option('--base <file>', 'in the place of TARGET: a bare base image, squashed or not')
     .option('--json', 'print one JSON document and nothing else')
     .action(async (first, second, options) => {
-      const { restore, abandon } = await import('./backup.js')
+      const { restore, restoreChanges, abandon } = await import('./backup.js')
+      if (options.root !== undefined) {
+        if (first === undefined || second !== undefined || options.only || options.abandon)
+          throw new InvalidArgumentError('with --root name FILE alone.')
+        done(await restoreChanges(first, options.root, options))
+        return
+      }
       if (options.abandon) {
         if (second !== undefined) throw new InvalidArgumentError('--abandon wants no FILE.')
         done(await abandon(where(first, options), options))

@@ -124,7 +124,7 @@ export const openZstd = async (file: Device): Promise<Device> => {
 }
 
 /** The content of a member: its runs of data where they stand in the archive, and the holes between them. */
-const contentOf = (archive: Device, { data, size, contentStart, path }: TarEntry): Device => {
+export const contentOf = (archive: Device, { data, size, contentStart, path }: TarEntry): Device => {
   const name = `${archive.name}:${decodeName(path)}`
   if (!data) return linear([{ device: archive, deviceOffset: contentStart, length: size }], name)
   const segments: Segment[] = []

@@ -191,7 +191,7 @@ const planFresh = async (
       severity: 'warning',
       where: archive.path,
       message: 'this backup holds the files that differ from the base, and no overlay; they are not put back',
-      remedy: 'mount the root with liveos mount --persist, or start the system, and name it with --root DIR',
+      remedy: `run 'liveos mount ${target.name} DIR --persist', then 'liveos restore ${archive.path} --root DIR'; or start the system and name / there`,
     })
   if (placed.length === 0 && unchanged.length === 0 && !wanted.some(({ kind }) => kind === 'changes'))
     throw new LiveError('NOT_FOUND', `${archive.path} has nothing that can be put back on ${target.name}`, {
