@@ -166,11 +166,15 @@ const afterCut = ({ durable, pending }: Inode, kept: Kept, grown: boolean, kind:
   bytes.set(durable.subarray(0, size))
   // what a truncate adds is a hole where there are holes; on FAT the kernel writes zeros, which are lost like other data
   const zeroed = kind === 'posix' || pending.every(step => kept(step) === true)
+  let end = durable.length
   for (const step of pending) {
     if (step.kind === 'truncate') {
-      if (zeroed && kept(step)) bytes.fill(0, Math.min(size, durable.length))
+      if (!zeroed || !kept(step)) continue
+      bytes.fill(0, Math.min(size, end, step.size), step.size > end ? Math.min(size, step.size) : size)
+      end = step.size
       continue
     }
+    end = Math.max(end, step.offset + step.bytes.length)
     const how = kept(step)
     const part = how === false ? 0 : how === true ? step.bytes.length : Math.min(step.bytes.length, how * SECTOR)
     const lost = Math.max(durable.length, step.offset + part)
