@@ -2,9 +2,10 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { type Argument, parseArguments } from '../liveos/boot/arguments.js'
+import type { LiveFacts } from '../liveos/dracut/facts.js'
 import { lookForLive } from '../liveos/dracut/look.js'
 import { type BootPlan, planBoot, type Step } from '../liveos/dracut/plan.js'
-import { liveSettings } from '../liveos/dracut/settings.js'
+import { type LiveSettings, liveSettings } from '../liveos/dracut/settings.js'
 import { dracutNumber, NEWEST_READ, OLDEST_READ } from '../liveos/dracut/version.js'
 import type { Initrd } from '../liveos/initrd/read.js'
 import { volumesOf } from '../liveos/open-target.js'
@@ -13,6 +14,7 @@ import { findRunning, type TargetInput } from '../liveos/target.js'
 import { argumentPlaces, type BootPlace } from './boot-place.js'
 import { type BootFiles, bootFiles } from './boot-plan-initrd.js'
 import { type ChosenEntry, defaultEntries, type Firmware, type Menus, menusOf, namedEntry } from './boot-plan-menus.js'
+import { bootVolumes } from './boot-volumes.js'
 
 export type { BootPlan, Step } from '../liveos/dracut/plan.js'
 export type { BootPlace } from './boot-place.js'
@@ -126,11 +128,22 @@ const versionFindings = (version: number, assumed: boolean, where: string): Find
   ]
 }
 
+/** A plan with what it was made of. */
+export interface PlannedBoot {
+  readonly shown: EntryPlan
+  readonly list: readonly Argument[]
+  readonly settings: LiveSettings
+  readonly facts: LiveFacts
+  readonly plan: BootPlan
+  readonly initrd: Initrd | undefined
+  readonly placeOf: (argument: Argument | undefined) => BootPlace | null
+}
+
 /** The plan of an entry, or of arguments alone. */
 export const planEntry = async (
   { volumes, files, options }: Planning,
   chosen: ChosenEntry | undefined,
-): Promise<EntryPlan> => {
+): Promise<PlannedBoot> => {
   const entry = chosen?.entry
   const found = chosen
     ? await files.initrd(chosen.volume, entry?.initrds.map(({ path }) => path) ?? [])
@@ -159,7 +172,7 @@ export const planEntry = async (
   }
   const isOther = initrd !== undefined && initrd.maker !== undefined && initrd.maker !== 'dracut'
   const { steps, findings, ...rest } = plan
-  return {
+  const shown: EntryPlan = {
     firmware: chosen?.starts ?? [],
     menu: chosen
       ? { path: chosen.config.path, kind: chosen.config.kind, partition: chosen.volume.partition?.number ?? null }
@@ -189,6 +202,15 @@ export const planEntry = async (
         return { ...finding, where: place ? `${place.path}:${place.line}` : where }
       }),
     ],
+  }
+  return {
+    shown,
+    list,
+    settings,
+    facts,
+    plan,
+    initrd,
+    placeOf: argument => placed(argument).place ?? placeOf(undefined) ?? null,
   }
 }
 
@@ -234,11 +256,12 @@ export const bootPlans = async (input: TargetInput, options: BootPlanOptions = {
   const source = await openSource(input.target ?? (await findRunning()))
   try {
     // an overlay may lie on any partition: --partition says where the live system is, and so which menus count
-    const menus = await menusOf(volumesOf(source, input.partition))
-    const planning: Planning = { volumes: source.volumes, files: bootFiles(source.volumes), options }
+    const volumes = bootVolumes(source)
+    const menus = await menusOf(volumesOf({ ...source, volumes }, input.partition))
+    const planning: Planning = { volumes, files: bootFiles(volumes), options }
     const plans: EntryPlan[] = []
     for (const chosen of chosenOf(menus, options, source.name)) {
-      const plan = await planEntry(planning, chosen)
+      const { shown: plan } = await planEntry(planning, chosen)
       const same = plans.findIndex(known => isSame(known, plan))
       if (same < 0) plans.push(plan)
       else plans[same] = { ...plans[same]!, firmware: [...plans[same]!.firmware, ...plan.firmware] }

@@ -13,6 +13,8 @@ import type { LiveSettings } from './settings.js'
 
 /** A volume as a boot finds it. */
 interface Place {
+  /** its names are told by nobody but an overlay's */
+  readonly isGuess?: boolean
   readonly facts: DeviceFacts
   readonly fs: FileSystem | undefined
   readonly device: Device | undefined
@@ -23,7 +25,7 @@ const READ_ONLY: readonly string[] = ['iso9660', 'udf', 'squashfs', 'erofs']
 const placeOf = ({ name, fs, type, partition, device }: Volume): Place => ({
   facts: {
     name: partition ? `partition ${partition.number}` : name,
-    type: fs?.type ?? type,
+    type: fs?.type === 'directory' ? undefined : (fs?.type ?? type),
     readOnly: READ_ONLY.includes(fs?.type ?? type ?? ''),
     label: fs?.label,
     uuid: fs?.uuid,
@@ -69,16 +71,23 @@ const matchOf = (
   places: readonly Place[],
   usual: Place | undefined,
 ): { match: DeviceMatch; place: Place | undefined } => {
-  const told = places.map(place => fitsDevice(word, place.facts))
+  const told = places.map(({ facts, isGuess }) => {
+    const fits = fitsDevice(word, facts)
+    return isGuess && fits === false && word.by !== 'path' ? undefined : fits
+  })
   const fitting = places.filter((_, n) => told[n] === true)
   const [place] = fitting
-  if (place) return { match: { ...NOTHING, device: place.facts, count: fitting.length }, place }
+  if (place)
+    return {
+      match: { ...NOTHING, device: place.facts, count: fitting.length, assumed: place.isGuess === true },
+      place,
+    }
   const byCase = places[told.indexOf('case')]
   if (byCase) return { match: { ...NOTHING, byCase: byCase.facts }, place: undefined }
   // `/dev/sdb1` means something else on each computer, and a copy in a directory has no name of its own
   const open = word.by === 'path' ? word.value.startsWith('/dev/') : told.includes(undefined)
-  const known = usual && fitsDevice(word, usual.facts) === undefined
-  if (open && known) return { match: { ...NOTHING, device: usual.facts, count: 1, assumed: true }, place: usual }
+  if (open && usual && told[places.indexOf(usual)] === undefined)
+    return { match: { ...NOTHING, device: usual.facts, count: 1, assumed: true }, place: usual }
   return { match: NOTHING, place: undefined }
 }
 
@@ -218,8 +227,28 @@ export const lookForLive = async (volumes: readonly Volume[], settings: LiveSett
   }
 }
 
-const lookAmong = async (places: readonly Place[], settings: LiveSettings): Promise<LiveFacts> => {
-  const usual = await holder(places, settings)
+/** What an overlay's name tells of the label and UUID of the medium that it was made on. */
+const OVERLAY_NAME =
+  /^overlay-(.*)-([0-9A-F]{4}-[0-9A-F]{4}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}(?:-\d\d){6})$/
+
+/**
+ * A medium whose names nobody here knows, such as a copy in a directory, with those that its only overlay tells: a boot of the
+ * medium that it is of finds that overlay by them.
+ */
+const guessed = async (place: Place, { liveDir }: LiveSettings): Promise<Place> => {
+  const { facts, fs } = place
+  if (!fs || facts.label !== undefined || facts.uuid !== undefined) return place
+  const names = (await attempt(() => fs.list(`/${liveDir.value}`))) ?? []
+  const told = names.map(({ name }) => OVERLAY_NAME.exec(name)).filter(found => found !== null)
+  const [only] = told
+  if (!only || told.length > 1) return place
+  return { ...place, isGuess: true, facts: { ...facts, label: only[1], uuid: only[2] } }
+}
+
+const lookAmong = async (known: readonly Place[], settings: LiveSettings): Promise<LiveFacts> => {
+  const first = await holder(known, settings)
+  const usual = first && (await guessed(first, settings))
+  const places = known.map(place => (place === first ? usual! : place))
   const word = settings.root?.value
   const { match, place } = word ? matchOf(word, places, usual) : { match: NOTHING, place: undefined }
   const images: Images = place
