@@ -67,7 +67,7 @@ export async function* runCompact(
     const state = found.overlay === undefined ? undefined : await readCompactState(found.folder, found.overlay)
     let does: CompactResume | undefined
     if (found.overlay !== undefined && state !== undefined) {
-      if (state !== 'unreadable') await checkNotRunning(state.owner, found.overlay)
+      if (state !== 'unreadable') await checkNotRunning(state.owner, `a compaction of ${found.overlay}`)
       does = await resumeOf(wrapFolder(found.folder), found.overlay, state)
     }
     if (does !== plan.resume?.does)

@@ -104,7 +104,7 @@ export const planCompact = async (
   if (overlay === undefined) return planFresh(await findTarget(input), options, undefined, how)
   const state = await readCompactState(folder, overlay)
   if (state === undefined) return planFresh(await findTarget(input), options, undefined, how)
-  if (state !== 'unreadable') await checkNotRunning(state.owner, overlay)
+  if (state !== 'unreadable') await checkNotRunning(state.owner, `a compaction of ${overlay}`)
   const { wrapFolder = each => each } = how
   const does = await resumeOf(wrapFolder(folder), overlay, state)
   return does === 'start again'

@@ -39,16 +39,12 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
-/** @throws REFUSED  another process of this computer is still at it */
+/** @param what  such as `a refresh of LIVE`. @throws REFUSED  another process of this computer is still at it */
 export const checkNotRunning = async (owner: RunOwner | null | undefined, what: string): Promise<void> => {
   if (!owner || owner.pid === process.pid || !isAlive(owner.pid)) return
   const now = await thisOwner()
   if (owner.boot !== now.boot || owner.start !== (await startOf(owner.pid))) return
-  throw new LiveError(
-    'REFUSED',
-    `a refresh of ${what} is running (process ${owner.pid}): wait for it, or stop it first`,
-    {
-      pid: owner.pid,
-    },
-  )
+  throw new LiveError('REFUSED', `${what} is running (process ${owner.pid}): wait for it, or stop it first`, {
+    pid: owner.pid,
+  })
 }

@@ -76,7 +76,7 @@ export async function* runRefresh(
     const found = await findBaseName(input)
     const folder = wrapFolder(found.folder)
     const state = await readState(folder, found.name)
-    if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, plan.target)
+    if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, `a refresh of ${plan.target}`)
     const resumed = isCutLate(state) ? state : undefined
     const step = resumed?.step ?? (state === undefined ? null : 'writing')
     if (step !== (plan.resume?.step ?? null))

@@ -85,7 +85,7 @@ const MARGIN = 1 << 20
 export const planRefresh = async (input: TargetInput, options: RefreshOptions): Promise<RefreshPlan> => {
   const { folder, name } = await findBaseName(input)
   const state = await readState(folder, name)
-  if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, input.target ?? name)
+  if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, `a refresh of ${input.target ?? name}`)
   if (state && state !== 'unreadable' && state.step !== 'writing') return planResume(input, options, state)
   if (options.restore) throw new LiveError('USAGE', 'nothing to restore: no staged refresh was cut short here')
   const target = await findTarget(input)

@@ -1,4 +1,4 @@
-import { isLiveError, LiveError, unsupported } from '../error.js'
+import { LiveError, unsupported } from '../error.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
 import { checkNotRunning, type RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
@@ -110,18 +110,8 @@ export const readRestoreState = async (folder: Folder): Promise<RestoreState | '
 }
 
 /** @throws REFUSED  another process is still at it */
-export const checkNotRestoring = async (owner: RunOwner, where: string): Promise<void> => {
-  try {
-    await checkNotRunning(owner, where)
-  } catch (error) {
-    if (!isLiveError(error) || error.code !== 'REFUSED') throw error
-    throw new LiveError(
-      'REFUSED',
-      `a restore of ${where} is running (process ${owner.pid}): wait for it, or stop it first`,
-      { pid: owner.pid },
-    )
-  }
-}
+export const checkNotRestoring = (owner: RunOwner, where: string): Promise<void> =>
+  checkNotRunning(owner, `a restore of ${where}`)
 
 /** @throws REFUSED  a restore is running in the folder, or was cut short */
 export const checkNoRestore = async (folder: ReadFolder, target: string): Promise<void> => {

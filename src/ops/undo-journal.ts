@@ -3,7 +3,7 @@ import { applyUndo, type UndoneChange } from '../block/undo/apply.js'
 import { comparedWith, readUndoJournal, type UndoJournal } from '../block/undo/journal.js'
 import type { ByteRange, Hold, UndoPhase } from '../block/undo/layout.js'
 import { openUndoRecorder, type UndoRecorder } from '../block/undo/recorder.js'
-import { assert, isLiveError, LiveError } from '../error.js'
+import { assert, LiveError } from '../error.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
 import { UNDO_SUFFIX } from '../liveos/target.js'
 import { checkNotRunning, type RunOwner, thisOwner } from './refresh-owner.js'
@@ -78,16 +78,7 @@ export const cutSentence = (found: FoundUndo, target: string): string =>
 /** @throws REFUSED  another process of this computer is at it */
 export const checkNobodyAt = async (found: FoundUndo | undefined): Promise<void> => {
   const { about } = found ?? {}
-  try {
-    await checkNotRunning(about?.owner, about?.file ?? '')
-  } catch (error) {
-    if (!isLiveError(error) || error.code !== 'REFUSED') throw error
-    throw new LiveError(
-      'REFUSED',
-      `a ${about?.verb} of ${about?.file} is running (process ${about?.owner.pid}): wait for it, or stop it first`,
-      { pid: about?.owner.pid ?? 0 },
-    )
-  }
+  await checkNotRunning(about?.owner, `a ${about?.verb} of ${about?.file}`)
 }
 
 /** A change of an overlay that can be taken back. */
