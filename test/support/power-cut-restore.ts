@@ -179,6 +179,12 @@ export const checkEnd = async ({ folders, files }: Recorded): Promise<Wrong> => 
   return undefined
 }
 
+/** Names that a restore has left behind. */
+export const namesLeft = async ({ folders }: Recorded): Promise<string[]> =>
+  (await Promise.all(folders.map(async folder => [...(await contentOf(folder)).keys()])))
+    .flat()
+    .filter(name => /\.(new|old|state)$/.test(name))
+
 /** Media of which one is taken for each step and each set of names, the last of them. */
 export const oneOfEach = (media: Iterable<Medium>): Medium[] => {
   const kinds = new Map<string, Medium>()
