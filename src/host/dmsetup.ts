@@ -41,8 +41,8 @@ export interface DmSnapshot {
  * @see linux drivers/md/dm-snap.c, snapshot_status
  */
 export const parseSnapshotStatus = (text: string): DmStatus | undefined => {
-  const [, line, rest] = /(?:^|: )(\d+ \d+ snapshot(?:-merge)? ?(.*))$/.exec(text.trim()) ?? []
-  if (line === undefined || rest === undefined) return undefined
+  const [, line, rest = ''] = /(?:^|: )(\d+ \d+ snapshot(?:-merge)?(?: (.*))?)$/.exec(text.trim()) ?? []
+  if (line === undefined) return undefined
   const counted = /^(\d+)\/(\d+) (\d+)$/.exec(rest)
   if (counted) {
     const [allocatedSectors, totalSectors, metadataSectors] = counted.slice(1).map(Number) as [number, number, number]

@@ -12,6 +12,7 @@ type Counted = Pick<OverlayStatus, 'state' | 'allocatedSectors' | 'totalSectors'
  * set aside, and in the list when it is written, so a busy system is ahead of its file by a little, for a moment.
  */
 export const agreement = (before: LiveOverlay, file: Counted, after: LiveOverlay): Agreement => {
+  if (after.state === 'ok' && file.state === 'invalid') return 'file ahead'
   if (before.allocatedSectors === null || after.allocatedSectors === null || file.allocatedSectors === null)
     return 'not comparable'
   if (file.totalSectors !== after.totalSectors) return 'other size'
@@ -35,18 +36,20 @@ export interface Looked {
 const TRIES = 5
 const PAUSE_MS = 100
 
-/** Reads the overlay between two looks at the kernel, again where they differ: what is still being written settles. */
+/** Reads the overlay and asks the kernel, again where they differ: what is still being written settles. */
 export const lookTwice = async (
   source: LiveSource,
   read: (findings: Finding[]) => Promise<OverlayStatus>,
 ): Promise<Looked> => {
+  let before: LiveOverlay | undefined
   for (let tries = 1; ; tries++) {
     const findings: Finding[] = []
-    const before = await source.ask()
     const overlay = await read(findings)
     const live = await source.ask()
-    const agrees = live.keptIn === 'overlay of the stick' ? agreement(before, overlay, live) : 'not comparable'
+    const isOwn = live.keptIn === 'overlay of the stick'
+    const agrees = isOwn ? agreement(before ?? live, overlay, live) : 'not comparable'
     if (agrees === 'same' || agrees === 'not comparable' || tries === TRIES) return { overlay, findings, live, agrees }
+    before = live
     await new Promise(resolve => setTimeout(resolve, PAUSE_MS))
   }
 }

@@ -285,6 +285,8 @@ export const findLive = async (
   const file = target?.overlay && isHostFolder(target.overlay.folder) ? target.overlay.path : undefined
   const ownLoop = file === undefined ? undefined : (await attachedLoop(file))?.name
   const upper = isRunning ? await liveUpper([stick?.device, ownLoop && (await numberOf(ownLoop))]) : undefined
+  // a container is an OverlayFS too, whose upper directory lies outside of it
+  if (upper && !target && !upper.room) return undefined
   if (upper) return { ask: async () => ({ ...upper, room: upper.store ? await upperRoom(upper.store) : null }) }
   const found = isRunning || ownLoop ? await findSnapshot(ownLoop, isRunning) : undefined
   if (!found) return undefined

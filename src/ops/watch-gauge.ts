@@ -3,7 +3,7 @@ import { SECTOR } from '../block/snapshot/layout.js'
 import { isStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError, unsupported } from '../error.js'
 import { detectFs } from '../fs/detect.js'
-import { type Folder, isHostFolder } from '../host/folder.js'
+import type { Folder } from '../host/folder.js'
 import { mountOf } from '../host/medium.js'
 import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
 import { LIVE } from './grow-live.js'
@@ -91,15 +91,26 @@ const readLive = async (source: LiveSource): Promise<Reading> => {
   return { state, room: live.room, dmsetup: live.dmsetup, problem: null, tail: undefined }
 }
 
-const historyBeside = async (target: WritableTarget | undefined, isRunning: boolean): Promise<Gauge['beside']> => {
-  if (!target) return undefined
-  const { folder, name } = target.overlay ?? target.base
-  if (!isHostFolder(folder) || target.medium.readOnly || !(await folder.isWritable())) return undefined
+/** Beside the overlay of a stick: what goes to memory has no history. @param live  of a running system */
+const historyBeside = async (
+  target: WritableTarget | undefined,
+  live: LiveOverlay | undefined,
+): Promise<Gauge['beside']> => {
+  const keeps = target?.overlay?.name ?? target?.overlayDirectory
+  if (!target || keeps === undefined || target.medium.readOnly) return undefined
+  if (live && live.keptIn !== 'overlay of the stick') return undefined
+  const { folder } = target.overlay ?? target.base
+  if (!(await folder.isWritable())) return undefined
   const [there, root] = [await mountOf(folder.path).catch(() => undefined), await mountOf('/').catch(() => undefined)]
   // never on what fills: that is the root of a running live system
-  if (isRunning && (!there || there.device === root?.device)) return undefined
-  return { folder, name: `watch-${name}.jsonl` }
+  if (live && (!there || there.device === root?.device)) return undefined
+  return { folder, name: `watch-${keeps.slice(keeps.lastIndexOf('/') + 1)}.jsonl` }
 }
+
+const unasked = (name: string): LiveError =>
+  process.getuid?.() === 0
+    ? new LiveError('NOT_FOUND', `how full ${name} is can't be asked: install the package dmsetup`, { path: name })
+    : new LiveError('REFUSED', `only root can ask how full ${name} is: run this with sudo`, { path: name })
 
 /** @throws UNSUPPORTED  it is a filesystem */
 const checkStore = async ({ path }: HostFile): Promise<void> => {
@@ -137,13 +148,10 @@ export const findGauge = async (input: TargetInput): Promise<Gauge> => {
   const about = {
     isRunning: live !== undefined,
     target: target?.name ?? 'the running system',
-    beside: await historyBeside(target, live !== undefined),
+    beside: await historyBeside(target, live),
   }
   if (source && live && (live.keptIn !== 'overlay of the stick' || live.kind === 'OverlayFS')) {
-    if (!live.room && live.state === 'unknown')
-      throw new LiveError('REFUSED', `only root can ask how full ${live.name} is: run this with sudo`, {
-        path: live.name,
-      })
+    if (!live.room && (live.kind === 'OverlayFS' || live.state === 'unknown')) throw unasked(live.name)
     const { kind, name, store, keptIn } = live
     return { kind, name, path: store, keptIn, ...about, read: () => readLive(source) }
   }

@@ -35,6 +35,9 @@ const parseLine = (bytes: Uint8Array): Line | undefined => {
   }
 }
 
+/** byte offset of a line's sector; numbers count from 1 */
+const placeOf = ({ n }: Line): number => ((n - 1) % RING_LINES) * SECTOR
+
 /** A line as its sector. It must fit: what is written is bounded by whoever makes it. */
 const encodeLine = (line: Line): Uint8Array => {
   const text = JSON.stringify(line)
@@ -59,7 +62,7 @@ export const openRing = async (folder: Folder, name: string): Promise<Ring> => {
       const there = await folder.facts(name)
       const file = there ? await folder.openGrowing(name) : await folder.create(name)
       try {
-        await file.write((line.n % RING_LINES) * SECTOR, encodeLine(line))
+        await file.write(placeOf(line), encodeLine(line))
         await file.flush()
       } finally {
         await file.close()
@@ -80,7 +83,7 @@ const readRing = async (folder: Folder, name: string): Promise<Line[]> => {
     for (let at = 0; at < bytes.length; at += SECTOR) {
       const line = parseLine(bytes.subarray(at, at + SECTOR))
       // a line in another's place is not ours: numbers give the place
-      if (line && (line.n % RING_LINES) * SECTOR === at) found.push(line)
+      if (line && placeOf(line) === at) found.push(line)
     }
   } finally {
     await file.close()

@@ -73,7 +73,6 @@ const serviceText = (target: string | undefined, words: readonly string[]): stri
   return `${MARK}
 [Unit]
 Description=Look how full the overlay of ${target === undefined ? 'this live system' : target.replaceAll('%', '%%')} is
-Documentation=man:liveos(1)
 ${target === undefined ? '' : `ConditionPathExists=${target.replaceAll('%', '%%')}\n`}
 [Service]
 Type=oneshot
@@ -92,7 +91,6 @@ IOSchedulingClass=idle
 const timerText = (target: string | undefined, interval: number): string => `${MARK}
 [Unit]
 Description=Look now and then how full the overlay of ${target === undefined ? 'this live system' : target.replaceAll('%', '%%')} is
-Documentation=man:liveos(1)
 
 [Timer]
 OnActiveSec=${Math.min(30, interval)}s
@@ -174,7 +172,7 @@ export const runInstall = async (plan: InstallPlan): Promise<InstallOutcome> => 
       code: 'SYSTEMD_FAILED',
       severity: 'warning',
       where: plan.timer,
-      message: `${command.join(' ')}: ${failure.split('\n')[0]}`,
+      message: `${command.join(' ')}: ${failure.split('\n').at(-1)}`,
       remedy: `run '${command.join(' ')}' where systemd is running`,
     })
   }

@@ -58,9 +58,14 @@ const exceptionAt = (view: DataView, at: number): [number, number] => [
   Number(view.getBigUint64(at + 8, true)),
 ]
 
+/** What comes from a file may be anything. */
+const isTail = ({ chunkSectors, exceptionCount, highestChunk, last }: StoreTail): boolean =>
+  [chunkSectors, exceptionCount, highestChunk].every(number => Number.isSafeInteger(number) && number > 0) &&
+  Array.isArray(last)
+
 /** True where the list still has the exception that was its last one: then nothing before it has changed either. */
 const stillThere = async (cow: Device, tail: StoreTail, { chunkSize, chunkCount }: Geometry): Promise<boolean> => {
-  if (tail.chunkSectors * SECTOR !== chunkSize || tail.last === null) return false
+  if (!isTail(tail) || tail.chunkSectors * SECTOR !== chunkSize || tail.last === null) return false
   const offset = exceptionOffset(tail.exceptionCount - 1, chunkSize)
   if (offset + EXCEPTION_SIZE > chunkCount * chunkSize) return false
   const bytes = await cow.read(offset, EXCEPTION_SIZE)

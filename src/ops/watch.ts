@@ -144,7 +144,8 @@ export const openWatch = async (input: TargetInput, options: WatchOptions = {}):
       const reading = await gauge.read(tail)
       const now = Math.round(uptime() * 10) / 10
       const { room, state } = reading
-      const percent = room?.percent ?? 100
+      // what can't be told is no news, what can't be read is
+      const percent = room?.percent ?? (state === 'unknown' ? 0 : 100)
       const used = room?.usedBytes ?? 0
       tail = reading.tail
       if (room && (points.at(-1)?.seconds ?? -1) < now) points.push({ seconds: now, usedBytes: used })
