@@ -103,7 +103,7 @@ const chooseAccelerator = async (qemu: string, wanted: BootOptions['accelerator'
 
 const findingsOf = (plan: Omit<BootPlan, 'findings' | 'command'>, source: Source): Finding[] => {
   const found: Finding[] = []
-  const { medium, entry, serial, accelerator, firmware, target: where } = plan
+  const { medium, entry, entries, serial, accelerator, firmware, target: where } = plan
   if (medium.mounted.length > 0)
     found.push({
       code: 'BOOT_MOUNTED',
@@ -111,6 +111,13 @@ const findingsOf = (plan: Omit<BootPlan, 'findings' | 'command'>, source: Source
       where,
       message: `${medium.path} is mounted (${medium.mounted.join(', ')}): what is written there meanwhile, the machine may see in part`,
       remedy: 'unmount it for a test that counts',
+    })
+  if (entries.length === 0)
+    found.push({
+      code: 'BOOT_NO_MENU',
+      severity: 'warning',
+      where,
+      message: `no boot menu that starts a kernel was found on ${medium.path}: the firmware may find nothing to start`,
     })
   if (accelerator === 'tcg')
     found.push({
@@ -193,6 +200,7 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
   const qemu = await findQemu()
   return withSource(medium, async source => {
     const { size } = source.device!
+    if (size === 0) throw new LiveError('NOT_FOUND', `${source.name} is empty`, { path: source.name })
     const as = options.as ?? (isCd(source) && !options.persist ? 'cd' : 'usb')
     if (options.persist) await checkFree(medium, source)
     const menus = await bootMenus(source, input.partition)

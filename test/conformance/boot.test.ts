@@ -183,6 +183,12 @@ it('--dry-run tells the plan and the exact command, and starts nothing', async (
     cpus: 1,
     entry: null,
     entries: [],
+    findings: [
+      { code: 'BOOT_NO_MENU' },
+      { code: 'BOOT_SLOW' },
+      { code: 'BOOT_SERIAL_MENU' },
+      { code: 'BOOT_NO_TABLE' },
+    ],
   })
   const command = plan.command as string[]
   expect(command[0]).toMatch(/\/qemu-system-x86_64$/)
@@ -192,7 +198,10 @@ it('--dry-run tells the plan and the exact command, and starts nothing', async (
 
 it('tells what is wrong with a request, and what to do', async () => {
   const image = await diskOf('wrong', 'stand still')
+  const empty = await path('empty.img')
+  await writeFile(empty, '')
   for (const [args, code, words] of [
+    [[empty, '--serial'], 'NOT_FOUND', 'is empty'],
     [[image, '--serial', '--entry', '1'], 'NOT_FOUND', 'no boot entry'],
     [[image, '--serial', '--args', 'quiet'], 'USAGE', '--entry'],
     [[image, '--serial', '--persist', '--as', 'cd'], 'USAGE', 'CD'],
