@@ -4,6 +4,7 @@ import type { Folder, ReadFolder } from '../host/folder.js'
 import { RESET_SUFFIX, type Target, UNDO_SUFFIX } from '../liveos/target.js'
 import { checkNoCompact } from './compact-state.js'
 import { checkNoRefresh } from './refresh-state.js'
+import { checkNoRestore } from './restore-state.js'
 import { cutSentence, findUndo, isCut } from './undo-journal.js'
 
 /** What a verb goes on with itself, and so doesn't refuse. */
@@ -11,6 +12,7 @@ export interface Own {
   readonly refresh?: boolean | undefined
   /** the overlay whose compaction may have been cut short */
   readonly compact?: string | undefined
+  readonly restore?: boolean | undefined
   readonly reset?: boolean | undefined
   /** a change under an undo journal that was cut in its middle */
   readonly change?: boolean | undefined
@@ -26,7 +28,10 @@ export const checkNothingUnfinished = async (target: Target, own: Own = {}): Pro
   const places: ReadFolder[] = [base.folder]
   if (overlay && overlay.folder.path !== base.folder.path) places.push(overlay.folder)
   if (!own.refresh) await checkNoRefresh(target)
-  for (const folder of places) await checkNoCompact(folder, name, own.compact)
+  for (const folder of places) {
+    await checkNoCompact(folder, name, own.compact)
+    if (!own.restore) await checkNoRestore(folder, name)
+  }
   if (!overlay) return
   const refuse = (sentence: string): LiveError => new LiveError('REFUSED', sentence, { path: overlay.path })
   if (!own.reset && (await overlay.folder.facts(overlay.name + RESET_SUFFIX)))

@@ -10,6 +10,7 @@ import { planRecover } from '../../../src/ops/recover.js'
 import { planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { planReset, runReset } from '../../../src/ops/reset.js'
+import { RESTORE_STATE } from '../../../src/ops/restore-state.js'
 import { findPersistent } from '../../../src/ops/serve-view.js'
 import { planUndo } from '../../../src/ops/undo.js'
 import { beginChange } from '../../../src/ops/undo-journal.js'
@@ -38,6 +39,7 @@ const LEFT: Record<string, readonly [(live: string) => Promise<void>, RegExp]> =
   reset: [live => writeFile(join(live, `${OVERLAY}.reset`), 'x'), /liveos reset/],
   compact: [live => writeFile(join(live, 'compact-overlay-OTHER.state'), 'x'), /liveos compact/],
   recover: [live => change(live, 'cut'), /liveos (recover|undo)/],
+  restore: [live => writeFile(join(live, RESTORE_STATE), 'x'), /liveos restore/],
 }
 
 const on = (plan: (target: WritableTarget) => Promise<unknown>) => async (input: { target: string }) =>
