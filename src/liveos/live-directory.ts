@@ -94,7 +94,7 @@ export const liveDirectories = async <F extends ReadFolder>(
 /**
  * The live directory that is meant: the named one, LiveOS, the root itself, or the only one there is.
  *
- * @throws NOT_FOUND  no directory holds a base image; USAGE  several do
+ * @throws NOT_FOUND  no directory holds a base image; USAGE  several do, or the named one is not on the stick
  */
 export const findLiveDirectory = async <F extends ReadFolder>(
   tree: Tree<F>,
@@ -102,6 +102,10 @@ export const findLiveDirectory = async <F extends ReadFolder>(
 ): Promise<LiveDirectory<F>> => {
   const bases = BASES.join(', ')
   if (image !== undefined) {
+    if (image.split('/').includes('..'))
+      throw new LiveError('USAGE', `--image names a directory of the stick itself, and ${image} leads out of it`, {
+        path: `${tree.path}/${image}`,
+      })
     const named = await look(tree, image)
     if (named) return named
     const others = (await liveDirectories(tree, () => {})).map(({ name }) => name || '/')
