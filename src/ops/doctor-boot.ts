@@ -125,9 +125,12 @@ const reasonsOf = (boot: PlannedBoot, stick: OnStick): Reason[] => {
   ]
 }
 
+/** What an entry that somebody has to choose says of itself. */
+const CHOSEN: readonly string[] = ['BOOT_OVERLAY_READ_ONLY', 'BOOT_OVERLAY_RESET', 'BOOT_OVERLAY_NONE']
+
 /** An entry beside one that keeps changes is mostly meant to keep none, such as a test of the medium. */
 const isMeant = ({ code }: Reason, found: MenuEntry, isDefault: boolean, asking: ReadonlySet<BootConfig>): boolean =>
-  code === 'BOOT_OVERLAY_NOT_ASKED' && !isDefault && asking.has(found.config)
+  !isDefault && (CHOSEN.includes(code) || (code === 'BOOT_OVERLAY_NOT_ASKED' && asking.has(found.config)))
 
 const NAMES: Readonly<Record<Firmware, string>> = { bios: 'BIOS', uefi: 'UEFI' }
 
