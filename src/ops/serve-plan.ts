@@ -14,6 +14,7 @@ import {
   findPersistent,
   openExportView,
 } from './serve-view.js'
+import { undoEnds } from './unfinished.js'
 
 /**
  * Where writes go. `none`: there are none. `scratch`: a store that is thrown away at the end, or kept where it was named.
@@ -76,7 +77,8 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
   if (part !== 'root' && writesTo === 'overlay')
     throw new LiveError('USAGE', `the overlay takes writes of the root, not of the ${part}`, { part })
   if (scratch !== undefined) await checkScratch(scratch)
-  const overlay = writesTo === 'overlay' ? (await findPersistent(input)).overlay : undefined
+  const persistent = writesTo === 'overlay' ? await findPersistent(input) : undefined
+  const overlay = persistent?.overlay
   // Read-only, whatever it will be: a store is made or gets its header when it is needed, not to look.
   const view = await openExportView({ input, layer: part, ignoreInvalid: writesTo !== 'overlay' })
   try {
@@ -96,7 +98,7 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
               roomBytes: Math.max(0, store.totalSectors - store.allocatedSectors) * 512,
             }
           : null,
-      findings: view.findings,
+      findings: persistent ? [...view.findings, ...(await undoEnds(persistent.target))] : view.findings,
     }
   } finally {
     await view.close()

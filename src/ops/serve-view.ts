@@ -24,7 +24,7 @@ import { checkNotInUse, checkWritable } from './identity.js'
 import { openSalvaged } from './recover-view.js'
 import { overlayOf } from './reset.js'
 import { openScratch, SCRATCH_SECTORS } from './serve-scratch.js'
-import { checkNothingUnfinished } from './unfinished.js'
+import { checkNothingUnfinished, dropUndo } from './unfinished.js'
 
 /**
  * What can be exported as bytes: the views of `Layer` (`root` with the overlay, `base` without, `home` image, `medium` the
@@ -231,6 +231,8 @@ const openPersistent = async (input: TargetInput): Promise<ExportView> => {
   }
   try {
     lock = await lockFile(overlay.path)
+    // Writes into chunks that it holds already change nothing by which an undo would tell that it comes too late.
+    await dropUndo(overlay.folder, overlay.name)
     const stack = await openStack({ ...target, overlay: undefined })
     open.push(stack)
     const cow = await overlay.folder.openWritable(overlay.name)

@@ -8,11 +8,13 @@ import { afterEach, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
 import { snapshot } from '../../src/block/snapshot/snapshot.js'
 import { readStore } from '../../src/block/snapshot/store.js'
+import { openFolder } from '../../src/host/folder.js'
 import { isMountPoint, unmount } from '../../src/host/mounting.js'
 import { awaitGone } from '../../src/host/nbd-file.js'
 import { mountView, planMount } from '../../src/ops/mount.js'
 import { openExportFile, startExport } from '../../src/ops/serve-process.js'
 import { umountView } from '../../src/ops/umount.js'
+import { beginChange } from '../../src/ops/undo-journal.js'
 import { LIVEOS, liveos } from '../support/cli.js'
 import { failure, sameBytes } from '../support/outcome.js'
 import { smallStick } from '../support/small-stick.js'
@@ -194,6 +196,20 @@ clients.describe('liveos serve', () => {
     const out = await at('after.img')
     await liveos(['merge', path, '--no-trim', '--output', out])
     sameBytes(await readFile(out), expected)
+  })
+
+  it('ends the undo of an earlier change when it lets clients write, and says so before', async () => {
+    const { path } = await smallStick(await at('undoable'))
+    const [overlay, undo] = ['overlay-TEST-0001', join(path, 'LiveOS/overlay-TEST-0001.undo')]
+    const change = await beginChange(await openFolder(join(path, 'LiveOS')), overlay, { verb: 'recover' })
+    await change.finish()
+    await change.close()
+    const { stdout } = await liveos(['serve', path, '--persist', '--dry-run', '--json'])
+    expect((JSON.parse(stdout) as { findings: object[] }).findings).toMatchObject([{ code: 'UNDO_ENDS' }])
+    await serving([path], async () => void (await stat(undo)))
+    await serving([path, '--persist', '--yes'], async () => {
+      await expect(stat(undo)).rejects.toThrow()
+    })
   })
 
   it('refuses a stick on which another verb was cut short', async () => {
