@@ -41,7 +41,7 @@ const root = process.argv[2]
 const { main } = await import(root + '/dist/cli/main.js')
 const { OVERLAY, BASE, STORE } = process.env
 const sh = text => execFileSync('bash', ['-euo', 'pipefail', '-c', text], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
-const status = () => sh('dmsetup status live-rw')
+const status = () => execFileSync('dmsetup', ['status', 'live-rw'], { encoding: 'utf8' }).trim()
 const all = {}
 // opened while that is allowed
 const file = openSync(process.env.OUT + '/all.json', 'w')
@@ -59,7 +59,7 @@ const liveos = async (name, ...args) => {
   all[name] = { code, json, kernel: before, ...said }
   save()
 }
-const fill = (at, count) => sh(\`dd if=/dev/urandom of=/dev/mapper/live-rw bs=4k seek=\${at} count=\${count} oflag=direct conv=notrunc status=none\`)
+const fill = (at, count) => sh(\`dd if=/dev/urandom of=/dev/mapper/live-rw bs=4k seek=\${at} count=\${count} conv=notrunc,fsync status=none\`)
 const make = (store, kind) => sh(\`dmsetup create live-rw --table "0 $(blockdev --getsz \${BASE}) snapshot \${BASE} \${store} \${kind} 8"\`)
 const gone = () => sh('dmsetup remove live-rw')
 const hash = () => sh('sync; sha256sum </dev/mapper/live-rw').slice(0, 64)
@@ -96,7 +96,7 @@ sh(\`cp \${OVERLAY} $OUT/overlay\`)
 sh(\`printf '\\\\0' | dd of=\${OVERLAY} bs=1 seek=4 conv=notrunc status=none\`)
 await liveos('changed', 'status', '--json')
 sh(\`printf '\\\\1' | dd of=\${OVERLAY} bs=1 seek=4 conv=notrunc status=none\`)
-for (const at of [0, 4000]) try { fill(at, 4000) } catch {}
+try { fill(0, 1200) } catch {}
 await liveos('over', 'status', '--json')
 await liveos('watch over', 'watch', '--once', '--json')
 await liveos('late', 'grow', 'live', '--size', '+1M', '--yes', '--json')
@@ -105,7 +105,7 @@ all.channels = sh('cat wall.told; echo; cat systemd-cat.told').split('\\n')
 gone()
 // P writes down that it gave up
 make(STORE, 'P')
-try { fill(12000, 4000) } catch {}
+try { fill(12000, 100) } catch {}
 await liveos('given up', 'status', '--json')
 gone()
 
@@ -314,12 +314,23 @@ look() {
   head -c 9000000 /dev/urandom >root-$name/big
   sync
   stat -f -c '%S %b %f %a' $at >$OUT/$name.stat
-  for verb in status 'watch --once' 'grow live --size +1M --yes'; do
-    chroot root-$name "$node" "$root/bin/liveos" $verb --json >"$OUT/$name-\${verb%% *}.json" || true
-  done
+  chroot root-$name "$node" /run/host/out/look.mjs "$root" $name
 }
 look memory /run/work/memory
 look stick /run/initramfs/live/LiveOS/overlay-X
+`
+
+const LOOK = `
+import { writeFileSync } from 'node:fs'
+const [root, name] = process.argv.slice(2)
+const { main } = await import(root + '/dist/cli/main.js')
+for (const args of [['status'], ['watch', '--once'], ['grow', 'live', '--size', '+1M', '--yes']]) {
+  let out = ''
+  const write = process.stdout.write
+  process.stdout.write = text => ((out += text), true)
+  try { await main([...args, '--json']) } finally { process.stdout.write = write }
+  writeFileSync(process.env.OUT + '/' + name + '-' + args[0] + '.json', out)
+}
 `
 
 const overlayfs = needKernel('mkfs.ext4')
@@ -331,6 +342,8 @@ overlayfs.it(
     await rm(join(stick, STICK))
     const disk = join(scratch, 'stick.img')
     await run('mkfs.ext4', ['-q', '-L', 'LIVE', '-d', stick, disk, '64M'])
+    await mkdir(join(scratch, 'kernel/out'), { recursive: true })
+    await writeFile(join(scratch, 'kernel/out/look.mjs'), LOOK)
     const args = [process.execPath, ROOT]
     const { rc, log, outDir } = await runInKernel({
       script: OVERLAYFS,
