@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { expect } from 'vitest'
@@ -68,25 +68,23 @@ const FAST = ['--serial', '--accelerator', 'tcg', '--memory', '64M']
 const boot = (
   args: readonly string[],
   ...signals: readonly (readonly [after: RegExp, signal: NodeJS.Signals])[]
-): Promise<Ran> => {
-  let sent = 0
-  let console = ''
-  return liveos(['boot', ...args], (child, stderr) => {
-    const step = (): void => {
-      const next = signals[sent]
-      if (!next?.[0].test(console + stderr)) return
-      sent++
-      child.kill(next[1])
-    }
-    if (!started.has(child.pid!))
-      child.stdout!.on('data', (text: string) => {
-        console += text
-        step()
-      })
+): Promise<Ran> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [LIVEOS, 'boot', ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     started.add(child.pid!)
-    step()
+    const said = { stdout: '', stderr: '' }
+    let sent = 0
+    for (const name of ['stdout', 'stderr'] as const)
+      child[name].setEncoding('utf8').on('data', (text: string) => {
+        said[name] += text
+        const next = signals[sent]
+        if (!next?.[0].test(said.stdout + said.stderr)) return
+        sent++
+        child.kill(next[1])
+      })
+    child.on('error', reject)
+    child.on('close', code => resolve({ code, ...said }))
   })
-}
 
 it('boots a disk from USB by BIOS, with its writes thrown away, whatever its name', async () => {
   const image = await diskOf('scratch', 'power off')
@@ -183,12 +181,7 @@ it('--dry-run tells the plan and the exact command, and starts nothing', async (
     cpus: 1,
     entry: null,
     entries: [],
-    findings: [
-      { code: 'BOOT_NO_MENU' },
-      { code: 'BOOT_SLOW' },
-      { code: 'BOOT_SERIAL_MENU' },
-      { code: 'BOOT_NO_TABLE' },
-    ],
+    findings: [{ code: 'BOOT_NO_MENU' }, { code: 'BOOT_SLOW' }, { code: 'BOOT_SERIAL_MENU' }],
   })
   const command = plan.command as string[]
   expect(command[0]).toMatch(/\/qemu-system-x86_64$/)
