@@ -51,9 +51,9 @@ export const readMap = async (
         throw wrong(place, 'sparse map', 'decimal numbers', JSON.stringify(line.slice(0, 32)))
       numbers.push(Number(line))
     }
+    if ((numbers[0] ?? 0) > MAX_RUNS) throw unsupported('sparse tar member of more than 262144 runs', source.name)
     if (digits.length > 16 && numbers.length < 1 + 2 * (numbers[0] ?? 0))
       throw wrong(place, 'sparse map', 'decimal numbers', JSON.stringify(digits.slice(0, 32)))
-    if ((numbers[0] ?? 0) > MAX_RUNS) throw unsupported('sparse tar member of more than 262144 runs', source.name)
   }
   const runs: Run[] = []
   for (let at = 1; at < numbers.length; at += 2) runs.push({ offset: numbers[at]!, length: numbers[at + 1]! })
