@@ -113,6 +113,8 @@ export const boot = async (input: TargetInput, options: BootOptions, consent: Co
     for (const signal of SIGNALS) process.off(signal, early)
   }
   const off = endOnSignals(running, plan)
+  // Asked to end while the machine was being started.
+  if (abort.signal.aborted) void running.stop().catch(() => undefined)
   try {
     if (!consent.json)
       tell([
