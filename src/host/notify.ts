@@ -20,7 +20,8 @@ const SENDER = 'liveos'
 /** whoever has not taken it by then is not waited for */
 const MOST_MS = 5000
 
-interface As {
+/** Who a program runs as, and what it finds in its environment. */
+export interface As {
   readonly uid?: number
   readonly gid?: number
   readonly env?: Readonly<Record<string, string>>
@@ -53,11 +54,11 @@ const tell = async (
   })
 }
 
-/** Users who are logged in, by the message bus of each. */
-const sessions = async (): Promise<readonly As[]> => {
+/** Users who are logged in, by the message bus of each: what a program that is to reach them runs as. */
+export const sessions = async (place = '/run/user'): Promise<readonly As[]> => {
   const found: As[] = []
-  for (const name of await readdir('/run/user').catch(() => [])) {
-    const folder = join('/run/user', name)
+  for (const name of await readdir(place).catch(() => [])) {
+    const folder = join(place, name)
     const bus = join(folder, 'bus')
     const there = await stat(folder).catch(() => undefined)
     if (!/^\d+$/.test(name) || !there || there.uid !== Number(name) || !(await stat(bus).catch(() => undefined)))

@@ -22,6 +22,11 @@ for module in fat vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8 overlay; do mo
 node=$1 root=$2
 mkdir -p bin squash /run/initramfs/live
 for name in wall systemd-cat; do printf '#!/bin/sh\\ncat >>/run/work/%s.told\\n' $name >bin/$name; chmod 755 bin/$name; done
+printf '#!/bin/sh\\necho "$(id -u) $DBUS_SESSION_BUS_ADDRESS $5" >>/run/work/desktop.told\\n' >bin/notify-send
+chmod 755 bin/notify-send
+mkdir -p /run/user/65534
+touch /run/user/65534/bus desktop.told
+chown -R 65534:65534 /run/user/65534 desktop.told
 export PATH=/run/work/bin:$PATH RUNTIME_DIRECTORY=/run/liveos
 mount -t vfat -o umask=0022 "$DISKS" /run/initramfs/live
 # what udev would know, so that nobody asks blkid
@@ -101,7 +106,7 @@ await liveos('over', 'status', '--json')
 await liveos('watch over', 'watch', '--once', '--json')
 await liveos('late', 'grow', 'live', '--size', '+1M', '--yes', '--json')
 all.size = Number(sh(\`stat -c %s \${OVERLAY}\`))
-all.channels = sh('cat wall.told; echo; cat systemd-cat.told').split('\\n')
+all.channels = sh('cat wall.told; echo; cat systemd-cat.told; cat desktop.told').split('\\n')
 gone()
 // P writes down that it gave up
 make(STORE, 'P')
@@ -207,7 +212,9 @@ gate.describe('a live system under the real kernel', () => {
     )
     expect(said).toEqual(['level', 'level', null, null, 'level'])
     const text = all.channels.join('\n')
-    for (const words of ['is 82 % full', 'is 95.2 % full', 'has overflowed']) expect(text.split(words)).toHaveLength(3)
+    for (const words of ['is 82 % full', 'is 95.2 % full', 'has overflowed']) expect(text.split(words)).toHaveLength(4)
+    // of another user, who is logged in: the bus takes messages of that user alone
+    expect(text).toContain('65534 unix:path=/run/user/65534/bus The overlay of this live system is 82 % full')
     expect(all['watch over']).toMatchObject({ code: 1, json: { state: 'overflow', level: 'lost' } })
     expect(all.metrics).toMatchObject({ code: 0 })
     expect(all.metrics!.out).toMatch(/^liveos_overlay_used_bytes\{[^}]*device="live-rw"[^}]*\} 15974400$/m)
