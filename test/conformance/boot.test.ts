@@ -1,12 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { expect } from 'vitest'
+import { expect, it as unguarded } from 'vitest'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
-const { it } = needTools('qemu-system-x86_64')
+const { it, reason } = needTools('qemu-system-x86_64')
+const TOOLS = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 const path = temporary()
 
 const SECTOR = 512
@@ -219,3 +220,40 @@ it('without QEMU it says what to install', async () => {
   expect(status).toBe(2)
   expect(stderr).toContain('install the package qemu-system-x86 (Debian, Ubuntu) or qemu-system-x86-core (Fedora)')
 })
+
+unguarded.skipIf(reason !== undefined)(
+  'a mounted stick is its whole device, read as it is, and never written to',
+  async ({ skip }) => {
+    const image = await path('mounted.img')
+    await writeFile(image, Buffer.alloc(8 << 20))
+    expect(spawnSync('mke2fs', ['-q', '-F', '-L', 'LIVE', image], { env: TOOLS }).status).toBe(0)
+    const attached = spawnSync('losetup', ['-f', '--show', image], { encoding: 'utf8', env: TOOLS })
+    if (attached.status !== 0) skip('needs root and a loop device')
+    const loop = attached.stdout.trim()
+    const place = await path('mount,point')
+    await mkdir(place)
+    try {
+      if (spawnSync('mount', [loop, place], { env: TOOLS }).status !== 0) skip('needs to mount')
+      await mkdir(`${place}/LiveOS`)
+      const { plan } = await planned(place, '--serial')
+      expect(plan).toMatchObject({
+        target: place,
+        medium: { path: loop, kind: 'device', mounted: [place] },
+        writesTo: 'scratch',
+      })
+      expect(plan.findings).toContainEqual(expect.objectContaining({ code: 'BOOT_MOUNTED' }))
+      const below = (await planned(`${place}/LiveOS`, '--serial')).plan as { error?: { code: string; message: string } }
+      expect(below.error).toMatchObject({ code: 'USAGE', message: expect.stringContaining(place) as string })
+      for (const target of [place, loop, image])
+        expect(await planned(target, '--serial', '--persist')).toMatchObject({
+          code: 4,
+          plan: { error: { code: 'REFUSED' } },
+        })
+      spawnSync('umount', [place], { env: TOOLS })
+      expect((await planned(loop, '--serial', '--persist')).plan).toMatchObject({ writesTo: 'stick' })
+    } finally {
+      spawnSync('umount', [place], { env: TOOLS })
+      spawnSync('losetup', ['-d', loop], { env: TOOLS })
+    }
+  },
+)
