@@ -18,9 +18,19 @@ const BEGAN = Date.now()
 
 let system: LiveSystem
 let work: string
+/** why there is none */
+let unbuilt: string | undefined
 beforeAll(async () => {
   if (gate.reason !== undefined) return
-  system = await liveSystem()
+  try {
+    system = await liveSystem()
+  } catch (error) {
+    // Without a network there is nothing to build of; where boots are asked for, that fails.
+    if (process.env.CONFORM === 'require') throw error
+    unbuilt = `the live system could not be built: ${String(error)}`
+    console.warn(unbuilt)
+    return
+  }
   work = await mkdtemp(join(CACHE, 'work-'))
 })
 afterAll(async () => {
@@ -46,6 +56,7 @@ const layout = (id: string, title: string, body: (layout: Layout) => Promise<voi
     return
   }
   it(title, async ({ skip }) => {
+    if (unbuilt !== undefined) skip(unbuilt)
     if ((Date.now() - BEGAN) / 60_000 > MINUTES) skip(`LIVEOS_BOOT_MINUTES=${MINUTES} are over`)
     const notes: string[] = []
     const wrong: string[] = []

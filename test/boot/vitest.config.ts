@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/boot/**/*.boot.ts'],
+    reporters: ['verbose'],
     fileParallelism: false,
     isolate: false,
     testTimeout: 1_800_000,

@@ -2,7 +2,9 @@ import { spawn, spawnSync } from 'node:child_process'
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { expect, it as unguarded } from 'vitest'
+import { planBoot, startBoot } from '../../src/ops/boot.js'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
+import { failure } from '../support/outcome.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
@@ -257,3 +259,26 @@ unguarded.skipIf(reason !== undefined)(
     }
   },
 )
+
+it('a disk that is another one than was planned for is refused', async () => {
+  const image = await diskOf('changed', 'power off')
+  const plan = await planBoot({ target: image }, { serial: true, accelerator: 'tcg', memory: 64 << 20 })
+  await writeFile(image, Buffer.alloc(2 << 20))
+  expect((await failure(startBoot(plan), 'REFUSED')).message).toContain('has changed since the plan was made')
+})
+
+it('what the emulator says against it is told', async () => {
+  const image = await diskOf('refused', 'power off')
+  const plan = await planBoot({ target: image }, { serial: true, accelerator: 'tcg', memory: 64 << 20 })
+  const running = await startBoot({ ...plan, serial: false, command: [...plan.command, '-device', 'no-such-thing'] })
+  expect((await failure(running.ended, 'IO')).message).toContain('no-such-thing')
+})
+
+it('what is cancelled before the machine runs leaves nothing', async () => {
+  const image = await diskOf('cancelled', 'power off')
+  const plan = await planBoot({ target: image }, { serial: true, accelerator: 'tcg', memory: 64 << 20 })
+  const before = (await readdir(tmpdir())).filter(name => name.startsWith(`liveos-boot-${process.pid}-`))
+  await failure(startBoot(plan, { signal: AbortSignal.abort() }), 'CANCELLED')
+  const after = (await readdir(tmpdir())).filter(name => name.startsWith(`liveos-boot-${process.pid}-`))
+  expect(after).toEqual(before)
+})
