@@ -3,6 +3,7 @@ import { SECTOR } from '../block/snapshot/layout.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type LoopFacts, loopAt, mayAskDm, numberOf } from '../host/dmsetup.js'
+import { mediumOf } from '../host/medium.js'
 import { type HostFile, hostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
 import type { GrowOptions } from './grow.js'
 import { chooseSize, mostSize } from './grow-size.js'
@@ -76,7 +77,7 @@ export const checkUsable = ({ state, name, store }: Pick<LiveOverlay, 'state' | 
 /** What is in use, and its file. @throws REFUSED  with the reason */
 const overlayInUse = async (
   target: WritableTarget,
-): Promise<{ live: LiveOverlay; overlay: HostFile; loop: LoopFacts }> => {
+): Promise<{ live: LiveOverlay; writable: WritableTarget; overlay: HostFile; loop: LoopFacts }> => {
   const source = await findLive(target)
   if (!source)
     throw refused(
@@ -106,8 +107,10 @@ const overlayInUse = async (
     throw refused(
       `${loop.name} shows a part of ${live.store} only (offset ${loop.offset}, limit ${loop.sizeLimit}): more at its end changes nothing`,
     )
-  const isOwn = live.keptIn === 'overlay of the stick' && target.overlay !== undefined
-  return { live, overlay: isOwn ? target.overlay! : await hostFile(live.store, 'overlay'), loop }
+  if (live.keptIn === 'overlay of the stick' && target.overlay)
+    return { live, writable: target, overlay: target.overlay, loop }
+  const overlay = await hostFile(live.store, 'overlay')
+  return { live, writable: { ...target, base: overlay, overlay, medium: await mediumOf(overlay.path) }, overlay, loop }
 }
 
 /**
@@ -122,8 +125,7 @@ export const planGrowLive = async (input: TargetInput, { size, fill }: GrowOptio
   if (size === undefined)
     throw new LiveError('USAGE', 'say how large the overlay is to be, such as --size 512M or --size +256M')
   const target = await findOverlay(named(input))
-  const { live, overlay, loop } = await overlayInUse(target)
-  const writable = { ...target, overlay }
+  const { live, writable, overlay, loop } = await overlayInUse(target)
   await checkNothingUnfinished(writable)
   await checkWritable(writable)
   const { folder, name, path, facts } = overlay

@@ -1,3 +1,4 @@
+import { SECTOR } from '../block/snapshot/layout.js'
 import type { Finding } from '../finding.js'
 import type { OverlayStatus } from './status.js'
 import type { LiveOverlay, LiveSource } from './status-live.js'
@@ -84,12 +85,25 @@ export const liveFindings = (
     })
   if (live.state === 'merge failed')
     add('OVERLAY_MERGE_FAILED', 'error', `merging the overlay into its base has failed (${live.name})`)
-  if (agrees === 'other size')
-    add('OVERLAY_SIZE_UNTOLD', 'warning', `the overlay file has another size than the kernel knows of`, {
-      expected: overlay.totalSectors!,
-      found: live.totalSectors!,
-      remedy: `as root: liveos grow ${target} --size ${overlay.size!}, which tells the kernel (losetup -c ${live.loop ?? ''})`,
-    })
+  if (agrees === 'other size') {
+    const [ofFile, ofKernel] = [overlay.totalSectors!, live.totalSectors!]
+    const sectors = { expected: ofKernel, found: ofFile }
+    if (ofFile > ofKernel)
+      add('OVERLAY_SIZE_UNTOLD', 'warning', 'the overlay file is longer than the kernel knows', {
+        ...sectors,
+        remedy: `as root: liveos grow ${target} --size ${overlay.size!}, which tells the kernel (losetup -c ${live.loop ?? ''})`,
+      })
+    else
+      add(
+        'OVERLAY_CUT',
+        'error',
+        'the overlay file is shorter than the kernel knows: what goes behind its end is lost',
+        {
+          ...sectors,
+          remedy: `as root, at once: liveos grow ${target} --size ${ofKernel * SECTOR}`,
+        },
+      )
+  }
   if (agrees === 'kernel ahead' || agrees === 'file ahead')
     add(
       'OVERLAY_DISAGREES',

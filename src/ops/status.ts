@@ -8,12 +8,13 @@ import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
-import { openTarget } from '../liveos/open-target.js'
+import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
 import { compactsIn } from './compact-state.js'
 import { findLive, type LiveOverlay, takenBelow, upperRoom } from './status-live.js'
 import { liveFindings, lookTwice, type Thresholds } from './status-live-check.js'
+import { runningStatus, worstOf } from './status-live-running.js'
 
 /**
  * - `new` all zero, the kernel has not used it yet · `ok` in use · `full` no further exception fits
@@ -110,7 +111,15 @@ const GROWING = 'a refresh gives the space back: liveos refresh'
  * @throws NOT_FOUND, USAGE  only where there is no target; damage is told as findings
  */
 export const readStatus = async (input: StatusInput): Promise<Status> => {
-  const { target, close } = await openTarget(input)
+  let opened: OpenTarget
+  try {
+    opened = await openTarget(input)
+  } catch (error) {
+    const status = await runningStatus(input, NO_OVERLAY)
+    if (status) return status
+    throw error
+  }
+  const { target, close } = opened
   const findings: Finding[] = []
   const open: OpenedFile[] = []
   try {
@@ -122,11 +131,6 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
     if (looked) findings.push(...looked.findings, ...liveFindings(looked, target.name, input))
     else await attached(target, findings)
     await leftovers(target, findings)
-    const level = findings.some(f => f.severity === 'error')
-      ? 'critical'
-      : findings.some(f => f.severity === 'warning')
-        ? 'warning'
-        : 'ok'
     const { type, mountPoint, label, uuid, readOnly } = target.medium
     return {
       target: target.name,
@@ -143,7 +147,7 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
       live: looked?.live ?? null,
       base,
       home: target.home ? await homeStatus(target.home, open) : null,
-      level,
+      level: worstOf(findings),
       findings,
     }
   } finally {

@@ -1,5 +1,6 @@
-import { assert, isLiveError } from '../error.js'
-import type { Folder } from '../host/folder.js'
+import { join } from 'node:path'
+import { assert, isLiveError, LiveError } from '../error.js'
+import { type Folder, linkTarget } from '../host/folder.js'
 
 /*
  * A ring of samples: a file of 128 sectors of 512 bytes, in each one line of JSON filled up with blanks. A new line takes the
@@ -49,9 +50,10 @@ const encodeLine = (line: Line): Uint8Array => {
 /**
  * Opens a ring. One that is not there is made by the first line.
  *
- * @throws READ_ONLY, IO
+ * @throws REFUSED  it is a link; READ_ONLY, IO
  */
 export const openRing = async (folder: Folder, name: string): Promise<Ring> => {
+  await checkPlain(folder, name)
   const lines = await readRing(folder, name)
   return {
     get lines() {
@@ -59,6 +61,7 @@ export const openRing = async (folder: Folder, name: string): Promise<Ring> => {
     },
     async append(content) {
       const line = { n: (lines.at(-1)?.n ?? 0) + 1, ...content }
+      await checkPlain(folder, name)
       const there = await folder.facts(name)
       const file = there ? await folder.openGrowing(name) : await folder.create(name)
       try {
@@ -72,6 +75,12 @@ export const openRing = async (folder: Folder, name: string): Promise<Ring> => {
       if (lines.length > RING_LINES) lines.shift()
     },
   }
+}
+
+/** A stick may be somebody else's: root is not led to another file by a link on it. @throws REFUSED */
+const checkPlain = async ({ path }: Folder, name: string): Promise<void> => {
+  if ((await linkTarget(join(path, name))) !== undefined)
+    throw new LiveError('REFUSED', `${join(path, name)} is a link, and is not written to`, { path: join(path, name) })
 }
 
 const readRing = async (folder: Folder, name: string): Promise<Line[]> => {

@@ -23,6 +23,20 @@ export interface Told {
   readonly forecast: { readonly secondsLeft: number; readonly at: number } | null
 }
 
+/** True for what was written down by `decide`; what comes from a file may be anything. */
+export const isTold = (value: unknown): value is Told => {
+  if (typeof value !== 'object' || value === null || !('level' in value) || !('forecast' in value)) return false
+  const { level, forecast: last } = value
+  if (typeof level !== 'string' || !Object.hasOwn(RANKS, level)) return false
+  if (last === null) return true
+  return (
+    typeof last === 'object' &&
+    'secondsLeft' in last &&
+    'at' in last &&
+    [last.secondsLeft, last.at].every(Number.isFinite)
+  )
+}
+
 export const NOTHING_TOLD: Told = { level: 'ok', forecast: null }
 
 /** Percent by which the fill must fall below a limit before crossing it is news again. */

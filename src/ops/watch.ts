@@ -10,7 +10,7 @@ import { type Forecast, forecast, type Point } from './watch-forecast.js'
 import { findGauge, type Gauge, type Reading } from './watch-gauge.js'
 import { attempt, type Line, openRing } from './watch-history.js'
 import type { StoreTail } from './watch-store.js'
-import { decide, type Level, LIMITS, type Limits, levelOf, NOTHING_TOLD, type Told } from './watch-warn.js'
+import { decide, isTold, type Level, LIMITS, type Limits, levelOf, NOTHING_TOLD, type Told } from './watch-warn.js'
 
 export { announce, CHANNELS, type Channel } from '../host/notify.js'
 export { aboutTime } from './watch-forecast.js'
@@ -67,7 +67,7 @@ const TMPFS = 0x01021994
  */
 const runtimeFolder = async (): Promise<Folder | undefined> => {
   const { RUNTIME_DIRECTORY: given, XDG_RUNTIME_DIR: session } = process.env
-  const path = given ?? (process.getuid?.() === 0 ? '/run/liveos' : session && join(session, 'liveos'))
+  const path = given?.split(':')[0] ?? (process.getuid?.() === 0 ? '/run/liveos' : session && join(session, 'liveos'))
   if (!path) return undefined
   try {
     await mkdir(path, { mode: 0o700, recursive: true })
@@ -92,9 +92,8 @@ interface Kept {
 /** A line that this program wrote in this boot. What does not look like one is none. */
 const keptIn = (line: Line, boot: string | null): (Point & Kept) | undefined => {
   const { boot: of, seconds, usedBytes, told, tail } = line as Partial<Point & Kept> & Line
-  if (of !== boot || typeof seconds !== 'number' || typeof usedBytes !== 'number') return undefined
-  if (typeof told !== 'object' || told === null || !('level' in told) || !('forecast' in told)) return undefined
-  return { seconds, usedBytes, told, tail: tail ?? undefined }
+  if (of !== boot || !Number.isFinite(seconds) || !Number.isFinite(usedBytes) || !isTold(told)) return undefined
+  return { seconds: Number(seconds), usedBytes: Number(usedBytes), told, tail: tail ?? undefined }
 }
 
 /** True for a line of the history that says nothing new. */

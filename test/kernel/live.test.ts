@@ -127,6 +127,15 @@ make(ram, 'N')
 fill(0, 300)
 await liveos('not kept', 'watch', '--once', '--json')
 gone()
+// an overlay that was named from elsewhere at the start
+const other = sh('head -c 4M /dev/zero >$OUT/elsewhere; losetup -f --show $OUT/elsewhere')
+make(other, 'PO')
+fill(0, 600)
+await liveos('elsewhere', 'status', '--json')
+await liveos('elsewhere grow', 'grow', 'live', '--size', '+4M', '--yes', '--json')
+fill(600, 900)
+all.elsewhereAfter = status()
+gone()
 
 // a user, beside a stick that is in use
 make(STORE, 'PO')
@@ -155,6 +164,7 @@ gate.describe('a live system under the real kernel', () => {
     grown: string
     trapped: string
     afterTold: string
+    elsewhereAfter: string
     hashes: string[]
     size: number
     channels: string[]
@@ -294,6 +304,13 @@ gate.describe('a live system under the real kernel', () => {
     }
   })
 
+  it('an overlay in another place is told, and enlarged there', () => {
+    expect(codes('elsewhere')).toContain('OVERLAY_ELSEWHERE')
+    expect(all.elsewhere!.json.live).toMatchObject({ keptIn: 'another place', store: '/run/host/out/elsewhere' })
+    expect(all['elsewhere grow']!.json).toMatchObject({ overlay: '/run/host/out/elsewhere', newBytes: 8 << 20 })
+    expect(all.elsewhereAfter).toMatch(/^0 229376 snapshot 12\d\d\d\/16384 /)
+  })
+
   it('a user is told what the file says, and who can say more', () => {
     expect(all.user!.json.live).toMatchObject({
       name: 'live-rw',
@@ -324,6 +341,9 @@ look() {
   chroot root-$name "$node" /run/host/out/look.mjs "$root" $name
 }
 look memory /run/work/memory
+# copied to memory at its start: the stick has gone
+umount -l root-memory/run/initramfs/live
+chroot root-memory "$node" /run/host/out/look.mjs "$root" gone
 look stick /run/initramfs/live/LiveOS/overlay-X
 `
 
@@ -381,6 +401,10 @@ overlayfs.it(
       expect(Math.abs(sample.room.usedBytes - usedBytes)).toBeLessThan(131_072)
       expect((await json(`${name}-grow`)).error).toMatchObject({ code: 'REFUSED' })
     }
+    const gone = await json('gone-status')
+    expect(gone).toMatchObject({ target: 'the running system', base: null, overlay: { kind: 'none' } })
+    expect(gone.live).toMatchObject({ kind: 'OverlayFS', keptIn: 'memory' })
+    expect(await json('gone-watch')).toMatchObject({ kind: 'OverlayFS', keptIn: 'memory', history: null })
     const stat = await json('stick-status')
     expect(stat.overlay.kind).toBe('OverlayFS directory')
     expect(stat.overlay.size).toBeGreaterThan(9_000_000)

@@ -81,7 +81,12 @@ describe('findings', () => {
       ['note OVERLAY_IN_MEMORY', 'error OVERLAY_CRITICAL'],
     ],
     ['elsewhere', told({ keptIn: 'another place' }), ['note OVERLAY_ELSEWHERE']],
-    ['size', told({}, { state: 'ok', totalSectors: 8, size: 4096 }, 'other size'), ['warning OVERLAY_SIZE_UNTOLD']],
+    [
+      'longer',
+      told(count(100), { state: 'ok', totalSectors: 8192, size: 8192 * 512 }, 'other size'),
+      ['warning OVERLAY_SIZE_UNTOLD'],
+    ],
+    ['cut', told(count(100), { state: 'ok', totalSectors: 8, size: 4096 }, 'other size'), ['error OVERLAY_CUT']],
     ['its own is told from its file', told({ room: roomOf(99, 1, 'store') }), []],
   ])('%s', (_what, found, expected) => expect(found).toEqual(expected))
 })

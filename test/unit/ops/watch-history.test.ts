@@ -1,8 +1,9 @@
-import { mkdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, symlink, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openFolder } from '../../../src/host/folder.js'
 import { openRing, RING_LINES } from '../../../src/ops/watch-history.js'
+import { failure } from '../../support/outcome.js'
 import { contentOf, layOut, powerCuts, recordingFolder, type Step } from '../../support/power-cut.js'
 import { random } from '../../support/random.js'
 import { temporary } from '../../support/temporary.js'
@@ -51,6 +52,22 @@ it('what is no line is none: torn, foreign, empty, of another place', async () =
     await found.append({ used: 9 })
     expect((await openRing(folder, NAME)).lines.at(-1)).toMatchObject({ used: 9 })
   }
+})
+
+it('a link is neither read nor written through', async () => {
+  const { dir, file, folder } = await fresh()
+  const other = join(dir, 'precious')
+  await writeFile(other, 'x'.repeat(512))
+  await symlink(other, file)
+  await failure(openRing(folder, NAME), 'REFUSED')
+  await unlink(file)
+  const ring = await openRing(folder, NAME)
+  await symlink(other, file)
+  await failure(ring.append({ used: 1 }), 'REFUSED')
+  await unlink(file)
+  await symlink(join(dir, 'nowhere'), file)
+  await failure(ring.append({ used: 1 }), 'REFUSED')
+  expect(await readFile(other, 'utf8')).toBe('x'.repeat(512))
 })
 
 it('lines from before a long gap do not come back', async () => {

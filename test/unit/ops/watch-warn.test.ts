@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { decide, type Level, LIMITS, levelOf, NOTHING_TOLD, type Told } from '../../../src/ops/watch-warn.js'
+import { decide, isTold, type Level, LIMITS, levelOf, NOTHING_TOLD, type Told } from '../../../src/ops/watch-warn.js'
 
 const MINUTE = 60
 /** What is said of a row of percents, a minute apart; forecasts by the minute they come at, in seconds left. */
@@ -55,3 +55,15 @@ it('limits of the caller', () => {
   const sample = { level: 'ok' as const, percent: 1, forecast: { rate: 1, secondsLeft: 5 }, now: 9 }
   expect(decide(NOTHING_TOLD, sample, limits).say).toBeUndefined()
 })
+
+it.each([
+  [NOTHING_TOLD, true],
+  [{ level: 'lost', forecast: { secondsLeft: 1, at: 2 } }, true],
+  [{ level: 'toString', forecast: null }, false],
+  [{ level: 7, forecast: null }, false],
+  [{ level: 'ok' }, false],
+  [{ level: 'ok', forecast: { secondsLeft: 'soon', at: 2 } }, false],
+  [{ level: 'ok', forecast: 5 }, false],
+  [null, false],
+  ['ok', false],
+])('what was told, out of a file: %j', (value, expected) => expect(isTold(value)).toBe(expected))
