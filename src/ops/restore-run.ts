@@ -5,7 +5,7 @@ import { memory } from '../block/memory.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, openFolder } from '../host/folder.js'
-import { findTarget, hostFile, NEW_SUFFIX, type TargetInput } from '../liveos/target.js'
+import { findTarget, hostFile, NEW_SUFFIX, OLD_SUFFIX, type TargetInput } from '../liveos/target.js'
 import { type OpenBackup, openBackup } from './backup-archive.js'
 import { checkUnchanged } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
@@ -122,6 +122,22 @@ const checkReplaced = async (files: readonly PlannedFile[], folderAt: Work['fold
   }
 }
 
+/** @throws REFUSED  somebody left files where the restore wants to write. @param goesOn  those to be written are its own */
+const checkNames = async (
+  files: readonly PlannedFile[],
+  folderAt: Work['folderAt'],
+  goesOn: boolean,
+): Promise<void> => {
+  for (const { path } of files) {
+    const folder = await folderAt(dirname(path))
+    for (const end of goesOn ? [OLD_SUFFIX] : [OLD_SUFFIX, NEW_SUFFIX])
+      if (await folder.facts(basename(path) + end))
+        throw new LiveError('REFUSED', `${path}${end} is there and no restore of ours left it: plan again`, {
+          path: path + end,
+        })
+  }
+}
+
 /** Removes what a run left that never came past `writing`. The old files have their names. */
 const dropLeft = async ({ home, folderAt }: Work, state: RestoreState | 'unreadable'): Promise<void> => {
   if (state !== 'unreadable')
@@ -150,6 +166,7 @@ const putBack = async (
       throw new LiveError('REFUSED', `${file} has changed since the plan was made: plan again`, { path: file })
     const goesOn = plan.resume?.does === 'go on' && left !== undefined && left !== 'unreadable'
     if (left !== undefined && !goesOn) await dropLeft(work, left)
+    await checkNames(plan.files, folderAt, goesOn)
     const outcome = {
       verb: 'restore' as const,
       target: plan.target,
