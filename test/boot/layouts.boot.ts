@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { liveos } from '../support/cli.js'
 import { bootAndRun, type MachineOptions, type MachineRun } from './machine.js'
-import { differences, predict } from './prediction.js'
+import { differences, type Predicted, predict } from './prediction.js'
 import { keepResult } from './results.js'
 import { mountAt, mountOption, type Seen, seenBy } from './seen.js'
 import { makeStick, overlayName, putBack, readOut, type StickOptions, takeOut } from './stick.js'
@@ -40,23 +40,24 @@ afterAll(async () => {
 /** A layout under test: its boots, and what they showed. */
 interface Layout {
   stick(options: Omit<StickOptions, 'base'> & { readonly base?: StickOptions['base'] }): Promise<string>
-  /** Boots, and holds the prediction against what is there; `changes` is what the test then shows of them. */
+  /** Boots, and holds the prediction against what is there; `changes` is what the test then shows of them, as far as it does. */
   boot(
     target: string,
-    options: Omit<MachineOptions, 'folder'> & { readonly changes: 'kept' | 'lost' | 'emptied' },
-  ): Promise<MachineRun & { readonly seen: Seen }>
+    options: Omit<MachineOptions, 'folder'> & { readonly changes: Predicted['changes'] | 'not shown' },
+  ): Promise<MachineRun & { readonly seen: Seen; readonly predicted: Predicted }>
   /** a sentence for the report */
   note(sentence: string): void
 }
 
-/** A test of one layout, whose result is kept whichever way it ends. */
-const layout = (id: string, title: string, body: (layout: Layout) => Promise<void>): void => {
+/** A test of one layout, whose result is kept whichever way it ends. `dracut` is the first that it means something for. */
+const layout = (id: string, title: string, body: (layout: Layout) => Promise<void>, dracut = 0): void => {
   if (gate.reason !== undefined) {
     gate.it(title, () => undefined)
     return
   }
   it(title, async ({ skip }) => {
     if (unbuilt !== undefined) skip(unbuilt)
+    if (Number.parseInt(system.dracut, 10) < dracut) skip(`dracut ${system.dracut} is older than ${dracut}`)
     if ((Date.now() - BEGAN) / 60_000 > MINUTES) skip(`LIVEOS_BOOT_MINUTES=${MINUTES} are over`)
     const notes: string[] = []
     const wrong: string[] = []
@@ -75,8 +76,9 @@ const layout = (id: string, title: string, body: (layout: Layout) => Promise<voi
         seconds += ran.seconds
         expect(ran.rc, ran.log).toBe(0)
         const seen = await seenBy(ran)
-        wrong.push(...differences(plan, seen, changes).map(text => `boot ${boots}: ${text}`))
-        return { ...ran, seen }
+        const shown = changes === 'not shown' ? plan.changes : changes
+        wrong.push(...differences(plan, seen, shown).map(text => `boot ${boots}: ${text}`))
+        return { ...ran, seen, predicted: plan }
       },
       note: sentence => void notes.push(sentence),
     }
@@ -309,3 +311,30 @@ layout('home', 'home.img, in a system without livesys', async ({ stick, boot, no
   expect(await text('home')).toBe('')
   note('nothing of dracut mounts home.img: that is the work of livesys in the image, and Debian has none')
 })
+
+layout(
+  'renamed-ext4',
+  'overlay file on ext4, named by the new word rd.overlay of dracut 110',
+  async ({ stick, boot, note }) => {
+    const entries = ['LABEL=LIVE', `LABEL=LIVE:/LiveOS/${overlayName('ext4')}`].map(
+      word => `${ROOT} rw rd.overlay=${word}`,
+    )
+    const image = await stick({ fs: 'ext4', entries, overlay: { kind: 'store', size: 96 } })
+    for (const [index, entry] of [1, 2].entries()) {
+      const script = `report; files > $OUT/before; keep by${entry}; files > $OUT/files`
+      const ran = await boot(image, { entry, persist: true, changes: 'not shown', script })
+      const again = await boot(image, {
+        entry,
+        persist: true,
+        changes: 'not shown',
+        script: 'report; files > $OUT/files',
+      })
+      const stays = (await again.text('files')).includes(`by${entry}/large`)
+      note(
+        `${entries[index]!.split(' ').at(-1)}: the root is ${mountAt(ran.seen, '/')?.fstype}, and what was written ${stays ? 'stays' : 'is lost'}`,
+      )
+      expect(ran.predicted.changes).toBe(stays ? 'kept' : 'lost')
+    }
+  },
+  110,
+)

@@ -1,7 +1,8 @@
 import { type BootPlan, bootPlans } from '../../src/ops/boot-plan.js'
 import { mountsAt, type Seen } from './seen.js'
 
-type Planned = Omit<BootPlan, 'steps' | 'findings'>
+/** A prediction, without how it came about. */
+export type Predicted = Omit<BootPlan, 'steps' | 'findings'>
 
 /** What `liveos boot-plan` says of an entry, or of what the menu of a firmware starts by itself. */
 export const predict = async (
@@ -15,7 +16,7 @@ export const predict = async (
     readonly args?: string | undefined
     readonly firmware?: 'bios' | 'uefi' | undefined
   },
-): Promise<Planned> => {
+): Promise<Predicted> => {
   const { plans } = await bootPlans({ target }, { entry: entry === undefined ? undefined : String(entry), args })
   const found = entry === undefined ? plans.find(plan => plan.firmware.includes(firmware)) : plans[0]
   if (!found) throw new Error(`boot-plan tells of nothing that ${firmware} starts on ${target}`)
@@ -33,7 +34,7 @@ const rolesIn = (table: string, { loops, devices }: Seen): string =>
     return /\/overlay-[^/]*$/.test(file) ? 'overlay' : 'temporary'
   })
 
-const tableDifferences = ({ tables }: Planned, seen: Seen): string[] => {
+const tableDifferences = ({ tables }: Predicted, seen: Seen): string[] => {
   const found: string[] = []
   for (const { name, table } of tables) {
     const own = seen.tables.get(name)
@@ -50,7 +51,7 @@ const tableDifferences = ({ tables }: Planned, seen: Seen): string[] => {
 /** A source that findmnt shows as it was given. */
 const PLAIN = /^(\/dev\/mapper\/|LiveOS_rootfs$)/
 
-const mountDifferences = ({ mounts }: Planned, seen: Seen): string[] => {
+const mountDifferences = ({ mounts }: Predicted, seen: Seen): string[] => {
   const found: string[] = []
   for (const { source, target, type, options } of mounts) {
     const there = mountsAt(seen, target)
@@ -69,7 +70,7 @@ const mountDifferences = ({ mounts }: Planned, seen: Seen): string[] => {
 }
 
 /** How a booted system differs from what was told of it, a sentence each. `changes` is what later boots have shown. */
-export const differences = (plan: Planned, seen: Seen, changes: Planned['changes']): string[] => [
+export const differences = (plan: Predicted, seen: Seen, changes: Predicted['changes']): string[] => [
   ...(plan.outcome === 'boots' ? [] : [`outcome: told ${plan.outcome}, it boots`]),
   ...(plan.changes === changes ? [] : [`changes: told ${plan.changes}, are ${changes}`]),
   ...tableDifferences(plan, seen),
