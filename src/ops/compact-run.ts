@@ -21,7 +21,7 @@ import {
   removeCompactState,
 } from './compact-state.js'
 import { checkPacked, packedSize, writePacked } from './compact-write.js'
-import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { checkNotRunning, thisOwner } from './refresh-owner.js'
 import type { RunOptions } from './refresh-run.js'
@@ -87,7 +87,8 @@ export async function* runCompact(
     const overlay = overlayOf(target)
     await checkUnchanged([...(plan.overlay ? [{ file: overlay, planned: plan.overlay }] : [])])
     if (!plan.worthwhile) return unchanged(plan)
-    return compact(input, plan, { folder: wrapFolder(overlay.folder), name: overlay.name, wrapFolder, report, signal })
+    const work = { folder: wrapFolder(overlay.folder), name: overlay.name, wrapFolder, report, signal }
+    return whileLocked([overlay], () => compact(input, plan, work))
   })
 }
 

@@ -7,7 +7,7 @@ import type { TargetInput } from '../liveos/target.js'
 import { appendZeros } from './append-zeros.js'
 import type { GrowPlan } from './grow.js'
 import { findOverlay } from './grow-target.js'
-import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { overlayOf } from './reset.js'
@@ -57,40 +57,42 @@ export async function* runGrow(
     await checkNothingUnfinished(target)
     await checkNotInUse(target)
     await checkWritable(target)
-    const folder = wrapFolder(overlay.folder)
-    await dropUndo(folder, overlay.name)
-    const file = await folder.openGrowing(overlay.name)
-    let before: Store
-    let filledBytes = 0
-    try {
-      before = await readStore(file)
-      if (plan.fillBytes > 0) filledBytes = await fillHoles(file, report, signal)
-      if (plan.change === 'shrink') await cutOff(file, plan.newBytes)
-      else if (plan.change === 'grow')
-        await appendZeros(file, plan.newBytes, {
-          signal,
-          onProgress: doneBytes => report({ phase: 'grow', doneBytes, totalBytes: plan.newBytes - plan.oldBytes }),
-        })
-    } finally {
-      await file.close()
-    }
-    const back = await folder.openReadBack(overlay.name)
-    try {
-      await checkList(before, back, plan.newBytes)
-      return {
-        verb: 'grow',
-        overlay: overlay.path,
-        change: plan.change,
-        oldBytes: plan.oldBytes,
-        newBytes: back.size,
-        filledBytes,
-        exceptions: before.exceptions.count,
-        readBack: back.from,
-        findings: plan.findings,
+    return whileLocked([overlay], async () => {
+      const folder = wrapFolder(overlay.folder)
+      await dropUndo(folder, overlay.name)
+      const file = await folder.openGrowing(overlay.name)
+      let before: Store
+      let filledBytes = 0
+      try {
+        before = await readStore(file)
+        if (plan.fillBytes > 0) filledBytes = await fillHoles(file, report, signal)
+        if (plan.change === 'shrink') await cutOff(file, plan.newBytes)
+        else if (plan.change === 'grow')
+          await appendZeros(file, plan.newBytes, {
+            signal,
+            onProgress: doneBytes => report({ phase: 'grow', doneBytes, totalBytes: plan.newBytes - plan.oldBytes }),
+          })
+      } finally {
+        await file.close()
       }
-    } finally {
-      await back.close()
-    }
+      const back = await folder.openReadBack(overlay.name)
+      try {
+        await checkList(before, back, plan.newBytes)
+        return {
+          verb: 'grow',
+          overlay: overlay.path,
+          change: plan.change,
+          oldBytes: plan.oldBytes,
+          newBytes: back.size,
+          filledBytes,
+          exceptions: before.exceptions.count,
+          readBack: back.from,
+          findings: plan.findings,
+        }
+      } finally {
+        await back.close()
+      }
+    })
   })
 }
 

@@ -2,6 +2,8 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
+import { usedAs } from '../host/block-use.js'
+import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
 import type { FileFacts } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
 import { mountOf } from '../host/medium.js'
@@ -43,11 +45,13 @@ export const checkUnchanged = async (
 }
 
 /**
- * Refuses a stick that carries the running system, and files that a loop device holds open.
+ * Refuses a stick that carries the running system, files that a loop device holds open or another run of liveos writes to, and
+ * devices that are mounted or a part of another.
  *
+ * @param ownLock  the files are locked by the caller
  * @throws REFUSED
  */
-export const checkNotInUse = async (target: Target): Promise<void> => {
+export const checkNotInUse = async (target: Target, ownLock = false): Promise<void> => {
   const mount = await mountOf(target.base.path)
   for (const path of RUNNING) {
     const running = await mountOf(path).catch(() => undefined)
@@ -64,6 +68,12 @@ export const checkNotInUse = async (target: Target): Promise<void> => {
     ['base image', target.base],
   ] as const) {
     if (!file) continue
+    if (!ownLock) await checkNotLocked(file.path)
+    const use = file.facts.kind === 'other' ? await usedAs(file.path) : undefined
+    if (use !== undefined)
+      throw new LiveError('REFUSED', `the ${what} ${file.path} is ${use}: unmount what uses it first`, {
+        path: file.path,
+      })
     const loop = await attachedLoop(file.path, loops)
     if (loop)
       throw new LiveError(
@@ -71,6 +81,25 @@ export const checkNotInUse = async (target: Target): Promise<void> => {
         `the ${what} ${file.path} is attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
         { path: file.path, loop: loop.name },
       )
+  }
+}
+
+/**
+ * Does something while no other run of liveos may write to some files. A file that goes meanwhile, as the old base of a refresh,
+ * is none of them: its number could be another file's by then.
+ *
+ * @throws REFUSED  another run does; and what `work` throws
+ */
+export const whileLocked = async <T>(
+  files: readonly (Pick<TargetFile, 'path'> | undefined)[],
+  work: () => Promise<T>,
+): Promise<T> => {
+  const locks: FileLock[] = []
+  try {
+    for (const path of new Set(files.flatMap(file => file?.path ?? []))) locks.push(await lockFile(path))
+    return await work()
+  } finally {
+    for (const lock of locks) await lock.release()
   }
 }
 

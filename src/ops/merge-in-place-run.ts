@@ -5,7 +5,7 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { closeAll, type Folder } from '../host/folder.js'
 import { findTarget, type TargetInput } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, checkWritable } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './identity.js'
 import type { InPlaceVerb, MergeInPlacePlan } from './merge-in-place.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
@@ -54,19 +54,21 @@ export async function* runMergeInPlace(
       folder: overlay.folder.path === base.folder.path ? base.folder : wrapFolder(overlay.folder),
       name: overlay.name,
     }
-    await dropUndo(store.folder, store.name)
-    const { merged, verified } = await mergePair(base, store, plan, report, signal)
-    await checkEmpty(store)
-    return {
-      verb: plan.verb,
-      inPlace: true,
-      base: target.base.path,
-      overlay: overlay.path,
-      exceptions: merged.exceptions,
-      writtenBytes: merged.bytes,
-      verified,
-      findings: plan.findings,
-    }
+    return whileLocked([target.base, overlay], async () => {
+      await dropUndo(store.folder, store.name)
+      const { merged, verified } = await mergePair(base, store, plan, report, signal)
+      await checkEmpty(store)
+      return {
+        verb: plan.verb,
+        inPlace: true,
+        base: target.base.path,
+        overlay: overlay.path,
+        exceptions: merged.exceptions,
+        writtenBytes: merged.bytes,
+        verified,
+        findings: plan.findings,
+      }
+    })
   })
 }
 

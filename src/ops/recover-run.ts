@@ -9,7 +9,7 @@ import type { OverlaidStack } from '../liveos/usage/usage.js'
 import { appendZeros } from './append-zeros.js'
 import { type DiffEntry, entryOf } from './diff-entry.js'
 import { mostSize } from './grow-size.js'
-import { checkNotInUse, checkUnchanged } from './identity.js'
+import { checkNotInUse, checkUnchanged, whileLocked } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import { needsReplay, type RecoverPlan } from './recover.js'
 import { checkWritten, clearTear, commitRepairs, holdOf, watchedRanges } from './recover-commit.js'
@@ -92,13 +92,15 @@ export async function* runRecover(
     ])
     await checkNothingUnfinished(target, { change: true })
     await checkNotInUse(target)
-    if (await goOn(overlay, plan, report)) return released(overlay, plan)
-    const view = await openSalvaged(target, overlay, plan.options)
-    try {
-      return await recover(target, plan, view, report, signal)
-    } finally {
-      await view.close()
-    }
+    return whileLocked([overlay], async () => {
+      if (await goOn(overlay, plan, report)) return released(overlay, plan)
+      const view = await openSalvaged(target, overlay, plan.options)
+      try {
+        return await recover(target, plan, view, report, signal)
+      } finally {
+        await view.close()
+      }
+    })
   })
 }
 
@@ -182,7 +184,7 @@ const recover = async (
     if (whole && !repairs)
       return { ...outcome, changed: false, size: { before, after: before }, readBack: null, undo: null }
     if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped; the overlay was not changed')
-    await checkNotInUse(target)
+    await checkNotInUse(target, true)
     const readBack = await change(overlay, view, { size, repairs, isExt4, report, signal })
     return {
       ...outcome,

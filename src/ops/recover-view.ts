@@ -1,4 +1,5 @@
 import type { Device } from '../block/device.js'
+import { MAX_CHUNK_SECTORS } from '../block/snapshot/layout.js'
 import { type Salvage, salvageStore } from '../block/snapshot/salvage.js'
 import { type SnapshotDevice, snapshot } from '../block/snapshot/snapshot.js'
 import { isStore, type Store } from '../block/snapshot/store.js'
@@ -44,10 +45,26 @@ const checkUsable = (path: string, { damage, header, store, tear }: Salvage, tol
   return store
 }
 
+/** Looks for what can be had, with the chunk size that was told where the header can't tell it. @throws USAGE, REFUSED, IO */
+const salvageAs = async (path: string, cow: Device, originSize: number, told: number | undefined): Promise<Salvage> => {
+  if (told === undefined) return salvageStore(cow, { originSize })
+  if (!Number.isInteger(Math.log2(told)) || told < 1 || told > MAX_CHUNK_SECTORS)
+    throw new LiveError('USAGE', `chunks have 1 to ${MAX_CHUNK_SECTORS} sectors, a power of two, and not ${told}`)
+  const { header, store } = await salvageStore(cow, { originSize })
+  if ((header === 'ok' || header === 'invalid') && store && store.chunkSectors !== told)
+    throw new LiveError(
+      'REFUSED',
+      `the header of ${path} says that its chunks have ${store.chunkSectors} sectors: --chunk is for an overlay that has lost its header`,
+      { path, chunkSectors: store.chunkSectors },
+    )
+  return salvageStore(cow, { originSize, chunkSectors: told })
+}
+
 /**
  * Opens what can be seen through an overlay in any state.
  *
- * @param chunkSectors  takes the overlay for one with chunks of so many sectors, whatever its header says
+ * @param chunkSectors  takes an overlay that has lost its header for one with chunks of so many sectors
+ * @throws USAGE  there are no such chunks
  * @throws REFUSED  the overlay holds nothing that could be recovered, lost its header, or belongs to another base
  * @throws CORRUPT, UNSUPPORTED, IO  the base, or the journal beside the overlay
  */
@@ -77,7 +94,7 @@ export const openSalvaged = async (
     }
     const type = (await isStore(cow)) ? undefined : await detectFs(cow).catch((): FsType | undefined => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
-    const salvage = await salvageStore(cow, { originSize: base.origin.size, chunkSectors })
+    const salvage = await salvageAs(overlay.path, cow, base.origin.size, chunkSectors)
     const store = checkUsable(overlay.path, salvage, chunkSectors)
     const root = await snapshot(base.origin, cow, { store, ignoreInvalid: true })
     return { base, cow, salvage, store, root, undo, close }

@@ -15,7 +15,7 @@ import { type LostContent, lostContent } from './recover-lost.js'
 import { sizeByItself, sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
 import { overlayOf } from './reset.js'
-import { checkNobodyAt, isCut, standingOf } from './undo-journal.js'
+import { checkCutHere, checkNobodyAt, isCut, standingOf } from './undo-journal.js'
 import { checkNothingUnfinished } from './unfinished.js'
 
 export interface RecoverOptions {
@@ -214,6 +214,7 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
   try {
     const { salvage, store, undo } = view
     await checkNobodyAt(undo)
+    if (undo) await checkCutHere(overlay.folder, overlay.name, undo)
     const held =
       undo?.phase === 'finished' && undo.journal
         ? (await standingOf(overlay.folder, overlay.name, undo.journal)) === 'held'

@@ -12,7 +12,7 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, checkWritable, identityOf } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, identityOf, whileLocked } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import { overlayName, sameInput } from './refresh-begun.js'
@@ -98,13 +98,15 @@ export async function* runRefresh(
     ])
     await checkNotInUse(target)
     await checkWritable(target)
-    return refresh(
-      { ...target, base: wrapFile(target.base, wrapFolder), overlay: wrapFile(target.overlay, wrapFolder) },
-      plan,
-      state !== undefined,
-      report,
-      signal,
-      wrapFolder,
+    return whileLocked([target.overlay], () =>
+      refresh(
+        { ...target, base: wrapFile(target.base, wrapFolder), overlay: wrapFile(target.overlay, wrapFolder) },
+        plan,
+        state !== undefined,
+        report,
+        signal,
+        wrapFolder,
+      ),
     )
   })
 }

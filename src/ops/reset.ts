@@ -15,6 +15,7 @@ import {
   type FileIdentity,
   identityOf,
   readOnlyFindings,
+  whileLocked,
 } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { checkNothingUnfinished, dropUndo, undoEnds } from './unfinished.js'
@@ -116,7 +117,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
     await checkWritable(target)
     const size = Math.min(RESET_BYTES, plan.overlay.size)
     report({ phase: 'reset', doneBytes: 0, totalBytes: size })
-    const readBack = await clearOverlay(overlay.folder, overlay.name)
+    const readBack = await whileLocked([overlay], () => clearOverlay(overlay.folder, overlay.name))
     report({ phase: 'reset', doneBytes: size, totalBytes: size })
     return { verb: 'reset', overlay: overlay.path, clearedBytes: size, readBack }
   })

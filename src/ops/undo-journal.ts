@@ -1,6 +1,6 @@
 import type { GrowingFile } from '../block/file.js'
 import { applyUndo, type UndoneChange } from '../block/undo/apply.js'
-import { comparedWith, readUndoJournal, type UndoJournal } from '../block/undo/journal.js'
+import { canBeCut, comparedWith, readUndoJournal, type UndoJournal } from '../block/undo/journal.js'
 import type { ByteRange, Hold, UndoPhase } from '../block/undo/layout.js'
 import { openUndoRecorder, type UndoRecorder } from '../block/undo/recorder.js'
 import { assert, LiveError } from '../error.js'
@@ -81,6 +81,27 @@ export const checkNobodyAt = async (found: FoundUndo | undefined): Promise<void>
   await checkNotRunning(about?.owner, `a ${about?.verb} of ${about?.file}`)
 }
 
+/**
+ * Refuses to take a change back that was cut in its middle where the overlay can't be the one it was cut on.
+ *
+ * @throws REFUSED  another file was put in its place, or it was written since
+ */
+export const checkCutHere = async (folder: ReadFolder, overlay: string, found: FoundUndo): Promise<void> => {
+  if (!found.journal || !isCut(found)) return
+  const [target, journal] = [await folder.open(overlay), await folder.open(found.name)]
+  try {
+    if (await canBeCut(target, journal, found.journal)) return
+  } finally {
+    await target.close()
+    await journal.close()
+  }
+  throw new LiveError(
+    'REFUSED',
+    `${target.path} is another file than the one on which the ${found.about?.verb ?? 'change'} was cut short, or it was written since: taking that back would destroy it. Remove ${found.name} if you want to keep the overlay as it is`,
+    { path: target.path },
+  )
+}
+
 /** A change of an overlay that can be taken back. */
 export interface UndoableChange {
   /** the overlay; all changes go through it */
@@ -157,7 +178,7 @@ export const beginChange = async (
 /**
  * Takes the last change of an overlay back and removes its journal; the end of a run that was cut in its middle as well.
  *
- * @throws CORRUPT  the journal is damaged; IO, NO_SPACE, CANCELLED
+ * @throws CORRUPT  the journal is damaged; REFUSED  the overlay is not the one that it was begun on; IO, NO_SPACE, CANCELLED
  */
 export const takeChangeBack = async (
   folder: Folder,
@@ -165,6 +186,8 @@ export const takeChangeBack = async (
   options: { signal?: AbortSignal | undefined; onProgress?: (done: number, total: number) => void } = {},
 ): Promise<UndoneChange> => {
   const name = overlay + UNDO_SUFFIX
+  const found = await findUndo(folder, overlay)
+  if (found) await checkCutHere(folder, overlay, found)
   const journal = await folder.openWritable(name)
   let undone: UndoneChange
   try {

@@ -1,10 +1,11 @@
 import { LiveError } from '../error.js'
 import { UNDO_SUFFIX, type WritableTarget } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf, whileLocked } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { overlayOf } from './reset.js'
 import {
   type ChangingVerb,
+  checkCutHere,
   checkNobodyAt,
   type FoundUndo,
   findUndo,
@@ -48,6 +49,7 @@ const nothing = (target: WritableTarget, overlay: string): LiveError =>
 const checkAsLeft = async (target: WritableTarget, found: FoundUndo): Promise<void> => {
   const overlay = overlayOf(target)
   // What was cut in its middle can't be as it was left, and a boot finds it held.
+  await checkCutHere(overlay.folder, overlay.name, found)
   if (found.phase !== 'finished' || !found.journal) return
   if ((await standingOf(overlay.folder, overlay.name, found.journal)) !== 'changed') return
   throw new LiveError(
@@ -111,10 +113,12 @@ export async function* runUndo(
     if (!found) throw nothing(target, overlay.name)
     await checkNobodyAt(found)
     await checkAsLeft(target, found)
-    const { restoredBytes, size } = await takeChangeBack(overlay.folder, overlay.name, {
-      signal,
-      onProgress: (doneBytes, totalBytes) => report({ phase: 'undo', doneBytes, totalBytes }),
+    return whileLocked([overlay], async () => {
+      const { restoredBytes, size } = await takeChangeBack(overlay.folder, overlay.name, {
+        signal,
+        onProgress: (doneBytes, totalBytes) => report({ phase: 'undo', doneBytes, totalBytes }),
+      })
+      return { verb: 'undo', overlay: overlay.path, of: plan.of, restoredBytes, size }
     })
-    return { verb: 'undo', overlay: overlay.path, of: plan.of, restoredBytes, size }
   })
 }

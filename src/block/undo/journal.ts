@@ -158,3 +158,28 @@ export const comparedWith = async (
   if (Buffer.compare(await digestOf(target, digested, hold), digest) !== 0) return 'changed'
   return held ? 'held' : 'as left'
 }
+
+/**
+ * Whether a target can be the one whose change, or whose undo, was cut in its middle: it is held, or nothing of it has changed yet.
+ * Anything else was put there since, or written by a boot.
+ *
+ * @throws IO
+ */
+export const canBeCut = async (target: Device, journal: Device, found: UndoJournal): Promise<boolean> => {
+  const { header, saved } = found
+  const { hold, oldSize, phase } = header
+  if (!hold) return true
+  const end = hold.offset + hold.during.length
+  if (target.size >= end && Buffer.compare(await target.read(hold.offset, hold.during.length), hold.during) === 0)
+    return true
+  // an undo of a finished change that was cut before it held anything
+  if (phase === 'undoing' && (await comparedWith(target, found)) !== 'changed') return true
+  if (target.size !== oldSize) return false
+  for (const { offset, length, at } of saved)
+    for (let done = 0; done < length; done += PIECE) {
+      const count = Math.min(PIECE, length - done)
+      const [now, then] = await Promise.all([target.read(offset + done, count), journal.read(at + done, count)])
+      if (Buffer.compare(now, then) !== 0) return false
+    }
+  return true
+}
