@@ -1,12 +1,13 @@
 import type { Device } from '../block/device.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
-import { isStore, readStore, type Store } from '../block/snapshot/store.js'
+import { isStore, type ReadStoreOptions, readStore, type Store } from '../block/snapshot/store.js'
 import { type CodecPool, openPool } from '../bytes/pool.js'
-import { LiveError, unsupported } from '../error.js'
+import { isLiveError, LiveError, unsupported } from '../error.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
+import { advised } from './advice.js'
 import type { Target, TargetFile } from './target.js'
 
 /** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
@@ -68,13 +69,40 @@ export const openBase = async (file: OpenedFile, pool?: CodecPool): Promise<Base
   throw new LiveError('NOT_FOUND', `${file.path} holds neither ${ROOTS.join(' nor ')}`, { path: file.path })
 }
 
-/** What an unreadable overlay needs, for the sentence that refuses it. */
-const overlayRefusal = (path: string): LiveError =>
+/** What an overlay needs that the kernel has given up, for the sentence that refuses it. */
+const overlayRefusal = (target: Target, path: string): LiveError =>
   new LiveError(
     'CORRUPT',
-    `${path}: the kernel has marked this overlay invalid (byte 4 is 0), so it can't be merged as it is. 'liveos reset' empties it and loses its changes; keep a copy of the file if you want them back`,
+    `${path} is marked invalid (byte 4 is 0), so it can't be used as it is; ${advised(
+      target,
+      address =>
+        `run 'liveos recover ${address}', which takes what it holds back into use ('liveos reset' would empty it and lose its changes)`,
+    )}`,
     { device: path, offset: 4, field: 'valid', expected: 1, found: 0 },
   )
+
+/** True for the error of an exception past the base's end, which no recovery of the overlay mends. */
+const isOfOtherBase = ({ data }: LiveError): boolean =>
+  data.field === 'old_chunk' && /another base/.test(String(data.expected))
+
+/**
+ * The store of a target's overlay. One that can't be read is told with what to run.
+ *
+ * @throws CORRUPT, UNSUPPORTED, IO  as `readStore`
+ */
+export const readTargetStore = async (
+  target: Target,
+  file: OpenedFile,
+  options: ReadStoreOptions = {},
+): Promise<Store> => {
+  try {
+    return await readStore(file, options)
+  } catch (error) {
+    if (!isLiveError(error) || error.code !== 'CORRUPT' || isOfOtherBase(error)) throw error
+    const what = advised(target, address => `run 'liveos recover ${address}', which keeps what of it can be read`)
+    throw new LiveError('CORRUPT', `the overlay ${file.path} is damaged: ${what}`, error.data, error)
+  }
+}
 
 export interface StackOptions {
   readonly threads?: number
@@ -109,8 +137,8 @@ export const openStack = async <F extends ReadFolder>(
     const file = await opened(target.overlay)
     const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path)
-    const store = await readStore(file, { originSize: base.origin.size, ignoreInvalid })
-    if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(file.path)
+    const store = await readTargetStore(target, file, { originSize: base.origin.size, ignoreInvalid })
+    if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(target, file.path)
     const root = await snapshot(base.origin, file, { store, ignoreInvalid })
     return { target, base, overlay: { file, store }, root, pool, close }
   } catch (error) {

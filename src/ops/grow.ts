@@ -1,9 +1,11 @@
 import { openFile } from '../block/file.js'
-import { isStore, readStore, type Store } from '../block/snapshot/store.js'
+import { isStore, type Store } from '../block/snapshot/store.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
+import { advised } from '../liveos/advice.js'
+import { readTargetStore } from '../liveos/stack.js'
 import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
@@ -64,21 +66,21 @@ export const planGrow = async (input: TargetInput, options: GrowOptions): Promis
   await checkWritable(target)
   const file = await openFile(overlay.path)
   try {
-    return await planSize(target, overlay, file, await readOverlay(overlay, file, target.name), options)
+    return await planSize(target, overlay, file, await readOverlay(overlay, file, target), options)
   } finally {
     await file.close()
   }
 }
 
 /** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
-export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: string): Promise<Store> => {
+export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: WritableTarget): Promise<Store> => {
   const type = (await isStore(file)) ? undefined : await detectFs(file)
   if (type) throw unsupported(`overlay that is a ${type} filesystem`, path)
-  const store = await readStore(file)
+  const store = await readTargetStore(target, file)
   if (store.state === 'invalid' || store.truncated)
     throw new LiveError(
       'REFUSED',
-      `${path} ${store.truncated ? 'was cut off in the middle of its list' : 'was marked invalid by the kernel'}: run 'liveos recover ${target}', which repairs it and makes room too`,
+      `${path} ${store.truncated ? 'was cut off in the middle of its list' : 'was marked invalid by the kernel'}: ${advised(target, address => `run 'liveos recover ${address}', which repairs it and makes room too`)}`,
       { path },
     )
   return store

@@ -61,7 +61,7 @@ export const planMergeInPlace = async (
   await checkNotInUse(target)
   const file = await openFile(overlay.path)
   try {
-    await readOverlay(overlay, file, target.name)
+    await readOverlay(overlay, file, target)
   } finally {
     await file.close()
   }

@@ -3,10 +3,11 @@ import { copyData } from '../block/copy.js'
 import type { Device } from '../block/device.js'
 import type { ReadBackDevice } from '../block/direct.js'
 import type { GrowingFile } from '../block/file.js'
-import { LiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { writeSquashfs } from '../fs/squashfs/writer.js'
 import { type Folder, openFolder } from '../host/folder.js'
+import { advised } from '../liveos/advice.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
@@ -26,6 +27,7 @@ import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { compareAll, type Verified } from './refresh-write.js'
 import { removeFile } from './replaced-file.js'
+import { cutSentence, findUndo, isCut } from './undo-journal.js'
 
 export interface MergeOptions extends Transcode {
   /** file to be written; must not be there */
@@ -71,13 +73,30 @@ const outputFolder = async (output: string): Promise<{ folder: Folder; name: str
   return { folder, name: basename(path) }
 }
 
-/** @throws NOT_FOUND, USAGE, REFUSED  the output is there already, NO_SPACE, UNSUPPORTED, CORRUPT */
+/** @throws REFUSED  a change of the overlay was cut in its middle, so that it shows neither what was nor what was to be */
+const checkNotCut = async (target: Target): Promise<void> => {
+  const { overlay } = target
+  if (!overlay) return
+  const undo = await findUndo(overlay.folder, overlay.name).catch((error: unknown) => {
+    if (isLiveError(error) && (error.code === 'CORRUPT' || error.code === 'UNSUPPORTED')) return undefined
+    throw error
+  })
+  if (undo && isCut(undo))
+    throw new LiveError(
+      'REFUSED',
+      advised(target, address => cutSentence(undo, address)),
+      { path: overlay.path },
+    )
+}
+
+/** @throws NOT_FOUND, USAGE, REFUSED  the output is there already, or a change was cut short; NO_SPACE, UNSUPPORTED, CORRUPT */
 export const planMerge = async (target: Target, options: MergeOptions): Promise<MergePlan> => {
   const { folder, name } = await outputFolder(options.output)
   if (await folder.facts(name))
     throw new LiveError('REFUSED', `${options.output} is there already: choose another name, or remove it first`, {
       path: options.output,
     })
+  await checkNotCut(target)
   const stack = await openStack(target)
   try {
     const asked = options.format ?? 'raw'
