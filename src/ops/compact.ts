@@ -212,7 +212,8 @@ export const planFresh = async (
       current: file.size,
       chunkSize: store.chunkSize,
       most: mostSize(overlay.folder.traits.maxFileSize),
-      least: leastSize(packed),
+      // one that is full and stays so is not made smaller
+      least: Math.min(leastSize(packed), options.size === undefined ? file.size : Number.POSITIVE_INFINITY),
     })
     const sparse = file.hasHoles
     const usedBytes = {

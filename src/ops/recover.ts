@@ -206,6 +206,12 @@ const stepsOf = (plan: Omit<RecoverPlan, 'steps'>, name: string): string[] => {
  */
 export const planRecover = async (target: WritableTarget, options: RecoverOptions = {}): Promise<RecoverPlan> => {
   const overlay = overlayOf(target)
+  if (overlay.facts.kind !== 'file')
+    throw new LiveError(
+      'REFUSED',
+      `${overlay.path} is a whole partition or disk, beside which there is no place for what undo needs: copy it into a file (dd if=${overlay.path} of=overlay.img bs=1M), recover that (liveos recover --base … --overlay overlay.img), and write it back`,
+      { path: overlay.path },
+    )
   await checkNothingUnfinished(target, { change: true })
   await checkNotInUse(target)
   await checkWritable(target)

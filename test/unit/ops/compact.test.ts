@@ -188,6 +188,18 @@ it('a new size, not below what it holds; holes stay holes', async () => {
   expect(await viewOf(input)).toBe(sha256(merged))
 })
 
+it('one that is full of what is really used is told so, and not asked to be larger', async () => {
+  const { input, overlay } = await fresh()
+  const { nextFreeChunk } = await storeIn(overlay)
+  const first = await planCompact(input)
+  await finished(runCompact(input, first))
+  const packed = (await storeIn(overlay)).nextFreeChunk
+  expect(packed).toBeLessThan(nextFreeChunk)
+  await truncate(overlay, packed * CHUNK)
+  expect(await planCompact(input)).toMatchObject({ worthwhile: false, givesBackBytes: 0, newBytes: packed * CHUNK })
+  await failure(planCompact(input, { size: (packed - 1) * CHUNK }), 'REFUSED')
+})
+
 describe('refused', () => {
   it.each(['.new', '.old', '.reset'])('beside %s', async end => {
     const { input, overlay } = await fresh()

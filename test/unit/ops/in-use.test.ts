@@ -167,6 +167,13 @@ rootOnly('a partition that is mounted', () => {
         expect(await usedAs(loop)).toContain(mountPoint)
         const { overlay } = await fresh()
         const input = { base: loop, overlay }
+        const stick = await fresh()
+        const pair = { base: join(stick.live, 'rootfs.img'), overlay: loop }
+        const refused = failure(
+          findTarget(pair).then(target => planRecover(target, { fsck: false })),
+          'REFUSED',
+        )
+        expect((await refused).message).toContain('whole partition')
         expect((await failure(planMergeInPlace('merge', input), 'REFUSED')).message).toContain('mounted')
       } finally {
         await run('umount', [mountPoint])
