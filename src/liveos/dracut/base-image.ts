@@ -119,7 +119,8 @@ export const baseImage = (at: Drafting): BaseImage | undefined => {
     if (settings.ram.value) ram(at, plain.size, file, false)
     return { layout: 'plain', path: plain.path, file, packed: false, size: plain.size }
   }
-  if (at.overlayfs !== '') {
+  // WHY not with a copy in memory: dracut then copies the image that is not there
+  if (at.overlayfs !== '' && !settings.ram.value) {
     at.say(
       'image',
       `there is no image in ${directory}: the live medium itself is taken for the root`,

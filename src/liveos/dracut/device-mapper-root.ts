@@ -20,15 +20,45 @@ const CHUNK = 8
 export const sectorsOf = (bytes: number | undefined): string =>
   bytes === undefined ? '?' : String(Math.floor(bytes / SECTOR))
 
-const thinRoot = (at: Drafting, origin: string, sectors: string): void => {
-  const { overlaySize, thin, version } = at.settings
+/** @param sectors  undefined where dracut does not know the size */
+const thinTables = ({ settings, tables }: Drafting, origin: string | undefined, sectors: string | undefined): void => {
+  const { overlaySize, version } = settings
   const data = overlaySize.value * 2048
-  at.say('thin', 'the root is a thin device in memory', thin.from)
-  at.say('size', `it takes ${overlaySize.value} MiB at most`, overlaySize.from)
-  at.tables.push({ name: 'live-overlay-pool', readOnly: false, table: `0 ${data} thin-pool meta data 1024 1024` })
+  tables.push({ name: 'live-overlay-pool', readOnly: false, table: `0 ${data} thin-pool meta data 1024 1024` })
   // WHY: until dracut 60 the device was as large as the image, later as its pool
   const size = version >= SINCE.overlayfsPrepared ? String(data) : sectors
-  at.tables.push({ name: 'live-rw', readOnly: false, table: `0 ${size} thin live-overlay-pool 0 ${origin}` })
+  if (size === undefined) return
+  const table = `0 ${size} thin live-overlay-pool 0${origin === undefined ? '' : ` ${origin}`}`
+  tables.push({ name: 'live-rw', readOnly: false, table })
+}
+
+const thinRoot = (at: Drafting, origin: string, sectors: string): void => {
+  const { overlaySize, thin } = at.settings
+  at.say('thin', 'the root is a thin device in memory', thin.from)
+  at.say('size', `it takes ${overlaySize.value} MiB at most`, overlaySize.from)
+  thinTables(at, origin, sectors)
+}
+
+/**
+ * The devices of a writable image, and of a thin root, that are made though an OverlayFS becomes the root.
+ *
+ * WHY none of a flat image as it lies: dracut does not ask for its size, and device-mapper takes no table without one.
+ */
+export const unusedDevices = (at: Drafting, { layout, size }: BaseImage): void => {
+  const { setup, settings, facts, tables } = at
+  const copied = settings.writableImage.value
+  if (settings.thin.value && setup !== 'rw' && layout !== 'medium') {
+    thinTables(at, undefined, layout === 'flat' && !copied ? undefined : sectorsOf(facts.image.rootSize))
+    at.tell(
+      'THIN_WITHOUT_EFFECT',
+      'note',
+      'the thin device is made and nothing uses it: the root is an OverlayFS',
+      settings.thin.from,
+    )
+  }
+  if (setup !== 'rw' || (layout === 'flat' && !copied)) return
+  const bytes = layout === 'flat' ? size : facts.image.rootSize
+  tables.push({ name: 'live-rw', readOnly: false, table: `0 ${sectorsOf(bytes)} linear base 0` })
 }
 
 /** The devices of device-mapper that make the root, and what they are of. */

@@ -1,3 +1,4 @@
+import type { BaseImage } from './base-image.js'
 import { type OverlayWord, parseOverlayWord } from './overlay-word.js'
 import type { Drafting, PlannedOverlay } from './plan.js'
 import { SINCE } from './version.js'
@@ -101,8 +102,11 @@ const remount = (at: Drafting): void => {
 }
 
 /** Whether the overlay that is asked for is found, and as what. Sets `setup`, `overlayfs` and `changes` as dracut does. */
-export const overlayChoice = (at: Drafting): OverlayChoice => {
+export const overlayChoice = (at: Drafting, { layout }: BaseImage): OverlayChoice => {
   const { settings, facts } = at
+  // WHY: dracut looks for overlays only once it has an image to lay them over
+  if (layout === 'medium')
+    return { kind: undefined, shown: { used: false, why: 'without an image no overlay is looked for' } }
   const medium = facts.live.device ?? { label: undefined, uuid: undefined }
   const word = parseOverlayWord(settings, medium)
   if (at.setup !== '')

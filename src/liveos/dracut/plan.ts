@@ -3,7 +3,7 @@ import type { Argument } from '../boot/arguments.js'
 import type { InitrdFacts } from '../initrd/facts.js'
 import { autoOverlay } from './auto-overlay.js'
 import { type BaseImage, baseImage } from './base-image.js'
-import { deviceMapperRoot, type PlannedTable, sectorsOf } from './device-mapper-root.js'
+import { deviceMapperRoot, type PlannedTable, unusedDevices } from './device-mapper-root.js'
 import type { LiveFacts } from './facts.js'
 import { homePlan } from './home.js'
 import { liveDevice } from './live-device.js'
@@ -213,7 +213,7 @@ export const planBoot = (settings: LiveSettings, initrd: PlanInitrd, facts: Live
     at.say('flat image', `${base.path} is the root filesystem itself, so only an OverlayFS can lie over it`)
   }
   const plain = writableImage(at, base)
-  const choice = overlayChoice(at)
+  const choice = overlayChoice(at, base)
   const overlay: PlannedOverlay = { ...overlayOf(at), ...choice.shown }
   if (choice.kind === 'dm-snapshot' && base.layout === 'flat') {
     at.stop(
@@ -226,6 +226,7 @@ export const planBoot = (settings: LiveSettings, initrd: PlanInitrd, facts: Live
     return finish(at, { ...NO_ROOT, ...image }, overlay)
   }
   if (at.overlayfs !== '') {
+    unusedDevices(at, base)
     const upper = overlayfsRoot(at, base, choice)
     return finish(at, { kind: 'overlayfs', ...image, upper }, overlay)
   }
@@ -247,5 +248,3 @@ export const planCommandLine = async (
   const settings = liveSettings(list, version)
   return planBoot(settings, initrd, await look(settings))
 }
-
-export { sectorsOf }

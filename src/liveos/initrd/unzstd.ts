@@ -1,6 +1,7 @@
 import type { ByteReader } from '../../bytes/byte-reader.js'
 import { CodecError } from '../../bytes/codecs.js'
 import { openPool } from '../../bytes/pool.js'
+import { parseZstdFrame } from '../../bytes/zstd.js'
 
 const MAGIC = 0xfd2fb528
 /** magics of frames that hold no data: 0x184d2a50 to 0x184d2a5f */
@@ -34,9 +35,7 @@ const readFrame = async (from: ByteReader, most: number): Promise<Frame> => {
   const descriptor = (await keep(5, 'Frame_Header'))[4]!
   const single = (descriptor & 0x20) !== 0
   const sizeBytes = [single ? 1 : 0, 2, 4, 8][descriptor >> 6]!
-  const window = single ? 0 : windowSize((await keep(1, 'Window_Descriptor'))[0]!)
-  await keep([0, 1, 2, 4][descriptor & 3]!, 'Dictionary_ID')
-  const size = await keep(sizeBytes, 'Frame_Content_Size')
+  await keep((single ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]! + sizeBytes, 'Frame_Header')
   let capacity = 0
   for (let last = false; !last; ) {
     const header = await keep(3, 'Block_Header')
@@ -47,22 +46,11 @@ const readFrame = async (from: ByteReader, most: number): Promise<Frame> => {
     if (capacity - MAX_BLOCK > most) throw new CodecError(`zstd: it unpacks to more than ${most} bytes`)
   }
   if (descriptor & 4) await keep(4, 'Content_Checksum')
-  const room = Math.min(capacity, contentSize(size) ?? capacity)
+  const bytes = Buffer.concat(parts)
+  const { windowSize, contentSize } = parseZstdFrame(bytes)
+  const room = Math.min(capacity, contentSize ?? capacity)
   // The decoder refuses a window above the room: `zstd --ultra` has one of up to 128 MiB whatever it packs.
-  return { bytes: Buffer.concat(parts), capacity: Math.max(1, room, Math.min(window, MAX_WINDOW)) }
-}
-
-const windowSize = (descriptor: number): number => {
-  const base = 2 ** (10 + (descriptor >> 3))
-  return base + (base / 8) * (descriptor & 7)
-}
-
-const contentSize = (bytes: Uint8Array): number | undefined => {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  if (bytes.length === 1) return view.getUint8(0)
-  if (bytes.length === 2) return view.getUint16(0, true) + 256
-  if (bytes.length === 4) return view.getUint32(0, true)
-  return bytes.length === 8 ? Number(view.getBigUint64(0, true)) : undefined
+  return { bytes, capacity: Math.max(1, room, Math.min(windowSize, MAX_WINDOW)) }
 }
 
 /**
