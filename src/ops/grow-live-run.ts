@@ -10,6 +10,7 @@ import { appendZeros } from './append-zeros.js'
 import { checkUsable, type GrowLivePlan } from './grow-live.js'
 import { type Progress, progressing } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
+import { dropUndo } from './unfinished.js'
 
 /** What became of the size of an overlay in use. Sizes are bytes. */
 export interface GrowLiveOutcome {
@@ -62,7 +63,9 @@ export async function* runGrowLive(
       const before = await statusOf(snapshot, overlay.path)
       checkUsable({ state: before.state, name: snapshot, store: overlay.path })
       if (change === 'grow') {
-        const file = await wrapFolder(await openFolder(dirname(overlay.path))).openGrowing(name)
+        const folder = wrapFolder(await openFolder(dirname(overlay.path)))
+        await dropUndo(folder, name)
+        const file = await folder.openGrowing(name)
         try {
           await appendZeros(file, newBytes, {
             signal,

@@ -10,7 +10,7 @@ import { chooseSize, mostSize } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
 import { checkWritable } from './identity.js'
 import { findLive, type LiveOverlay, runningMount } from './status-live.js'
-import { checkNothingUnfinished } from './unfinished.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 import { readTail } from './watch-store.js'
 
 /** What will become of an overlay that is in use. Sizes are bytes. */
@@ -160,6 +160,7 @@ export const planGrowLive = async (input: TargetInput, { size, fill }: GrowOptio
       })
     const kernelBytes = live.totalSectors! * SECTOR
     const change = newBytes > oldBytes ? 'grow' : Math.floor(newBytes / SECTOR) * SECTOR > kernelBytes ? 'tell' : 'none'
+    if (change === 'grow') findings.push(...(await undoEnds(writable)))
     return {
       verb: 'grow',
       live: true,

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import {
@@ -68,7 +67,7 @@ const baseName = (target: string | undefined): string => {
 }
 
 const serviceText = (target: string | undefined, words: readonly string[]): string => {
-  const program = fileURLToPath(new URL('../../bin/liveos', import.meta.url))
+  const program = join(import.meta.dirname, '..', '..', 'bin', 'liveos')
   const line = [process.execPath, program, 'watch', ...words, '--once', '--quiet']
   return `${MARK}
 [Unit]
