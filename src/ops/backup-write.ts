@@ -22,7 +22,7 @@ const PIECE = 1 << 20
 const BLOCK = 4096
 /** bytes of content in a frame: little enough to be expanded at once, enough to be compressed well */
 const FRAME = 1 << 20
-const FRAMES_TO_CHECKPOINT = 4
+const FRAMES_TO_CHECKPOINT = 2
 const ZSTD: Compressor = { name: 'zstd', level: 3 }
 /** Content below is compressed here: workers take longer to start. */
 const SMALL = 8 << 20
