@@ -36,7 +36,7 @@ for (const [version, list] of [...byVersion].sort(([a], [b]) => (a < b ? -1 : 1)
     row(['layout', 'outcome', 'what was seen', 'boot-plan', 'date']),
     row(['---', '---', '---', '---', '---']),
   )
-  for (const { layout, outcome, seen, prediction, date } of list)
+  for (const { layout, outcome, seen, prediction, date } of list.sort((a, b) => (a.id < b.id ? -1 : 1)))
     lines.push(row([layout, outcome, seen.join('; '), prediction, date]))
 }
 writeFileSync(page, `${lines.join('\n')}\n`)
