@@ -4,10 +4,12 @@ import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, expect, it } from 'vitest'
 import { planBootFix, runBootFix } from '../../src/ops/boot-fix.js'
-import { type BootPlans, bootPlans } from '../../src/ops/boot-plan.js'
+import { type BootPlanOptions, type BootPlans, bootPlans } from '../../src/ops/boot-plan.js'
 import { type Checkup, runDoctor } from '../../src/ops/doctor.js'
 import { bzImage } from '../support/boot-kernels.js'
+import { liveos } from '../support/cli.js'
 import { cpioOf } from '../support/cpio.js'
+import { breaches, readSchema } from '../support/json-schema.js'
 import { failure } from '../support/outcome.js'
 import { finished } from '../support/small-stick.js'
 import { FAT_ID, IMAGE_TOOLS, makeStick, mbrDisk, OVERLAY } from '../support/target-images.js'
@@ -73,6 +75,13 @@ const diskOf = async (spoil: Spoil = {}): Promise<string> => {
   return image
 }
 
+const schema = readSchema('boot-plan.json')
+/** Plans, and holds the answer against the schema. */
+const planned = async (target: string, options: BootPlanOptions = {}): Promise<BootPlans> => {
+  const found = await bootPlans({ target }, options)
+  expect(breaches(JSON.parse(JSON.stringify(found)), schema)).toEqual([])
+  return found
+}
 const doctor = (target: string): Promise<Checkup> => finished(runDoctor({ target }, { fsck: false }))
 const boots = ({ findings }: Checkup): string[] =>
   findings
@@ -85,7 +94,7 @@ needTools(...IMAGE_TOOLS).describe('a stick in an image', () => {
   })
 
   it('is planned for BIOS and UEFI, each step with the line that it rests on', async () => {
-    const found = await bootPlans({ target: await diskOf() })
+    const found = await planned(await diskOf())
     const menus = found.plans.flatMap(({ firmware }) => firmware)
     expect([...menus].sort()).toEqual(['bios', 'uefi'])
     for (const { plan, initrd, kernel, steps, versionAssumed } of found.plans) {
@@ -105,13 +114,28 @@ needTools(...IMAGE_TOOLS).describe('a stick in an image', () => {
   it('is planned by other arguments, another entry, another version', async () => {
     const target = await diskOf()
     const only = (found: BootPlans) => found.plans[0]!.plan
-    expect(only(await bootPlans({ target }, { args: 'rd.live.overlay.readonly' }))).toMatchObject({ changes: 'lost' })
-    expect(only(await bootPlans({ target }, { entry: '1' })).changes).toBe('kept')
+    expect(only(await planned(target, { args: 'rd.live.overlay.readonly' }))).toMatchObject({ changes: 'lost' })
+    expect(only(await planned(target, { entry: '1' })).changes).toBe('kept')
     await failure(bootPlans({ target }, { entry: 'no such entry' }), 'USAGE')
     const asked = `rd.overlay=UUID=${FAT_ID}:/LiveOS/${OVERLAY}`
     const args = { entry: 'Start Sample Live', args: asked }
-    expect(only(await bootPlans({ target }, { ...args, dracut: 109 })).changes).toBe('kept')
-    expect(only(await bootPlans({ target }, { ...args, dracut: 111 })).changes).toBe('lost')
+    expect(only(await planned(target, { ...args, dracut: 109 })).changes).toBe('kept')
+    expect(only(await planned(target, { ...args, dracut: 111 })).changes).toBe('lost')
+  })
+
+  it('is planned on the command line, in words and JSON', async () => {
+    const target = await diskOf({ overlay: 'overlay-elsewhere' })
+    const words = await liveos(['boot-plan', target])
+    expect(words.code).toBe(1)
+    for (const text of ['not used', '/syslinux/syslinux.cfg:', 'lost at power-off', 'Press [Enter]', 'live-rw: 0 '])
+      expect(words.stdout).toContain(text)
+    const json = await liveos(['boot-plan', target, '--entry', '1', '--json'])
+    expect(breaches(JSON.parse(json.stdout), schema)).toEqual([])
+    const home = { [GRUB]: (text: string) => text.replace('rd.live.image', 'rd.live.image nopersistenthome') }
+    const fixed = await liveos(['boot-plan', await diskOf({ files: home }), '--entry', 'Start Sample Live'])
+    expect([fixed.code, fixed.stdout.includes('what is changed is kept')]).toEqual([0, true])
+    const none = await liveos(['boot-plan', target, '--entry', '99'])
+    expect([none.code, none.stderr.includes('there are: 1 ')]).toEqual([2, true])
   })
 
   it('is in order for doctor', async () => {
@@ -177,7 +201,6 @@ needTools(...IMAGE_TOOLS).describe('a stick in an image', () => {
     ).toBe(true)
     if (diff) {
       expect(found.bootFixes.map(fix => fix.diff).join('')).toMatch(diff)
-      expect(found.remedies.map(({ verb }) => verb)).toContain('boot')
     } else expect(found.bootFixes).toEqual([])
   })
 
@@ -211,6 +234,7 @@ needTools(...IMAGE_TOOLS, 'patch').describe('a stick in a directory', () => {
     const target = await stickOf(spoil)
     const copy = `${target}.copy`
     await cp(target, copy, { recursive: true })
+    expect((await doctor(target)).remedies.map(({ verb }) => verb)).toContain('boot')
     const plan = await planBootFix({ target })
     expect(plan.files.map(({ path }) => path).sort()).toEqual([`/${GRUB}`, `/${SYSLINUX}`])
     for (const { diff } of plan.files)
@@ -221,7 +245,7 @@ needTools(...IMAGE_TOOLS, 'patch').describe('a stick in a directory', () => {
       expect(await readFile(join(target, path), 'utf8')).toBe(await readFile(join(copy, path), 'utf8'))
     expect(await readdir(join(target, 'syslinux'))).not.toContain('syslinux.cfg.old')
     expect((await planBootFix({ target })).files).toEqual([])
-    const after = await bootPlans({ target })
+    const after = await planned(target)
     for (const { plan: made } of after.plans) expect(made).toMatchObject({ outcome: 'boots', changes: 'kept' })
   })
 
@@ -237,7 +261,7 @@ needTools(...IMAGE_TOOLS, 'patch').describe('a stick in a directory', () => {
   })
 
   it('takes names for granted that a copy can not tell', async () => {
-    const found = await bootPlans({ target: await stickOf() })
+    const found = await planned(await stickOf())
     expect(found.plans[0]?.plan).toMatchObject({ outcome: 'boots', changes: 'kept' })
     expect(found.plans[0]?.steps[0]?.text).toMatch(/as far as can be told/)
     expect(boots(await doctor(await stickOf()))).toEqual([])

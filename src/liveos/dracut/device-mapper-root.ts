@@ -47,8 +47,9 @@ const thinRoot = (at: Drafting, origin: string, sectors: string): void => {
 export const unusedDevices = (at: Drafting, { layout, size }: BaseImage): void => {
   const { setup, settings, facts, tables } = at
   const copied = settings.writableImage.value
+  const bytes = layout === 'flat' ? size : facts.image.rootSize
   if (settings.thin.value && setup !== 'rw' && layout !== 'medium') {
-    thinTables(at, undefined, layout === 'flat' && !copied ? undefined : sectorsOf(facts.image.rootSize))
+    thinTables(at, undefined, layout === 'flat' && !copied ? undefined : sectorsOf(bytes))
     at.tell(
       'THIN_WITHOUT_EFFECT',
       'note',
@@ -57,7 +58,6 @@ export const unusedDevices = (at: Drafting, { layout, size }: BaseImage): void =
     )
   }
   if (setup !== 'rw' || (layout === 'flat' && !copied)) return
-  const bytes = layout === 'flat' ? size : facts.image.rootSize
   tables.push({ name: 'live-rw', readOnly: false, table: `0 ${sectorsOf(bytes)} linear base 0` })
 }
 
