@@ -1,10 +1,10 @@
 import { isZero, type WritableDevice } from '../device.js'
-import { areaChunk, EXCEPTION_SIZE, exceptionsPerArea, SECTOR } from './layout.js'
+import { areaChunk, type DiskException, EXCEPTION_SIZE, exceptionsPerArea, SECTOR } from './layout.js'
 import type { Store } from './store.js'
 
 /**
  * The list of exceptions on the medium, as it grows. Each is reserved, then its data is written, then it is appended; a
- * commit puts all that were appended on the medium.
+ * commit puts them on the medium, in the order in which the kernel would: that of their new chunks.
  */
 export interface ExceptionLog {
   /** exceptions appended and not yet on the medium */
@@ -15,14 +15,16 @@ export interface ExceptionLog {
   release(count: number): void
   /** Clears the areas that what is reserved may need; to be awaited before anything of it is appended. @throws NO_SPACE, IO */
   prepare(): Promise<void>
-  /** Notes an exception whose data was written. */
+  /** Notes an exception whose data was written; in any order. */
   append(oldChunk: number, newChunk: number): void
   /**
-   * Puts the exceptions that were appended on the medium, and everything that was written before them.
+   * Puts the exceptions that were appended, up to a new chunk, on the medium in the order of their new chunks, and before them
+   * everything that was written.
    *
+   * @param lastChunk  none up to it may be appended later
    * @throws NO_SPACE, IO  a flush that fails ends it: what the medium holds is not known any more, and every later call fails
    */
-  commit(): Promise<void>
+  commit(lastChunk: number): Promise<void>
   /** @throws IO  a flush has failed before */
   check(): void
 }
@@ -71,7 +73,7 @@ export const openExceptionLog = async (cow: WritableDevice, store: Store): Promi
   area.fill(0, used)
   let place: Place = { count: store.exceptions.count, area }
 
-  let appended: number[] = []
+  let appended: DiskException[] = []
   let reserved = place.count
   let clearing = Promise.resolve()
   let clearedAreas = areaCount
@@ -98,7 +100,7 @@ export const openExceptionLog = async (cow: WritableDevice, store: Store): Promi
 
   return {
     get pending() {
-      return appended.length / 2
+      return appended.length
     },
     reserve(count) {
       if (reserved + count > most) return false
@@ -120,13 +122,14 @@ export const openExceptionLog = async (cow: WritableDevice, store: Store): Promi
       await turn
     },
     append(oldChunk, newChunk) {
-      appended.push(oldChunk, newChunk)
+      appended.push({ old_chunk: oldChunk, new_chunk: newChunk })
     },
-    async commit() {
+    async commit(lastChunk) {
       check()
       if (stale && appended.length > 0) await clearStale()
-      const batch = appended
-      appended = []
+      const batch = appended.filter(({ new_chunk }) => new_chunk <= lastChunk)
+      batch.sort((a, b) => a.new_chunk - b.new_chunk)
+      appended = appended.filter(({ new_chunk }) => new_chunk > lastChunk)
       await flush()
       if (batch.length === 0) return
       const { writes, after } = placed(place, batch, chunkSize, areaOffset)
@@ -143,10 +146,10 @@ export const openExceptionLog = async (cow: WritableDevice, store: Store): Promi
   }
 }
 
-/** The sectors that new exceptions change, and where the list stands after them. @param batch  old and new chunk in turn */
+/** The sectors that new exceptions change, and where the list stands after them. */
 const placed = (
   before: Place,
-  batch: readonly number[],
+  batch: readonly DiskException[],
   chunkSize: number,
   areaOffset: (area: number) => number,
 ): { writes: AreaWrite[]; after: Place } => {
@@ -156,11 +159,12 @@ const placed = (
   let { count } = before
   for (let next = 0; next < batch.length; ) {
     const first = count % perArea
-    const entries = Math.min(perArea - first, (batch.length - next) / 2)
+    const entries = Math.min(perArea - first, batch.length - next)
     const view = new DataView(area.buffer)
     for (let index = first; index < first + entries; index++) {
-      view.setBigUint64(index * EXCEPTION_SIZE, BigInt(batch[next++]!), true)
-      view.setBigUint64(index * EXCEPTION_SIZE + 8, BigInt(batch[next++]!), true)
+      const { old_chunk, new_chunk } = batch[next++]!
+      view.setBigUint64(index * EXCEPTION_SIZE, BigInt(old_chunk), true)
+      view.setBigUint64(index * EXCEPTION_SIZE + 8, BigInt(new_chunk), true)
     }
     const from = Math.floor((first * EXCEPTION_SIZE) / SECTOR) * SECTOR
     const to = Math.ceil(((first + entries) * EXCEPTION_SIZE) / SECTOR) * SECTOR

@@ -1,7 +1,10 @@
 import { assert } from '../../error.js'
 import type { Exception, Exceptions } from './exceptions.js'
 
-/** Exceptions that new ones are added to. Indexes hold until the next is added. */
+/**
+ * Exceptions that new ones are added to. Indexes hold until the next is added. Those added are stored behind the first ones in
+ * the order of their new chunks.
+ */
 export interface GrowingExceptions extends Exceptions {
   /** Adds the exception of a chunk that has none. */
   add(oldChunk: number, newChunk: number): void
@@ -11,6 +14,7 @@ export interface GrowingExceptions extends Exceptions {
 interface Leaf {
   readonly oldChunks: Float64Array
   readonly newChunks: Float64Array
+  /** place in the order of the first ones; of those added any number that is none of theirs */
   readonly stored: Uint32Array
   count: number
 }
@@ -114,6 +118,28 @@ export const growingExceptions = (first: Exceptions): GrowingExceptions => {
     return { at: leaves[near]!, place: index - all[near]! }
   }
 
+  /** the place of each in the order in which they were stored; told anew when it is asked for after a change */
+  let places: Uint32Array | undefined
+  const placesNow = (): Uint32Array => {
+    if (places) return places
+    places = new Uint32Array(count)
+    const added = new Uint32Array(count - first.count)
+    const newChunks = new Float64Array(added.length)
+    let index = 0
+    let next = 0
+    for (const at of leaves)
+      for (let place = 0; place < at.count; place++, index++) {
+        if (at.stored[place]! < first.count) places[index] = at.stored[place]!
+        else {
+          added[next] = index
+          newChunks[next++] = at.newChunks[place]!
+        }
+      }
+    const order = added.map((_, n) => n).sort((a, b) => newChunks[a]! - newChunks[b]!)
+    for (const [n, which] of order.entries()) places[added[which]!] = first.count + n
+    return places
+  }
+
   const set: GrowingExceptions = {
     get count() {
       return count
@@ -136,7 +162,7 @@ export const growingExceptions = (first: Exceptions): GrowingExceptions => {
     },
     *stored(): IterableIterator<Exception> {
       const indexes = new Uint32Array(count)
-      for (let index = 0; index < count; index++) indexes[set.storedAt(index)] = index
+      for (const [index, place] of placesNow().entries()) indexes[place] = index
       for (const index of indexes) yield { oldChunk: set.oldChunkAt(index), newChunk: set.newChunkAt(index) }
     },
     firstFrom(oldChunk) {
@@ -152,8 +178,8 @@ export const growingExceptions = (first: Exceptions): GrowingExceptions => {
       return at.newChunks[place]!
     },
     storedAt(index) {
-      const { at, place } = placeOf(index)
-      return at.stored[place]!
+      assert(index >= 0 && index < count, `exception ${index} of ${count}`)
+      return placesNow()[index]!
     },
     add(oldChunk, newChunk) {
       const n = leafOf(oldChunk)
@@ -172,6 +198,7 @@ export const growingExceptions = (first: Exceptions): GrowingExceptions => {
       insert(at, place, oldChunk, newChunk, count)
       count++
       starts = undefined
+      places = undefined
     },
   }
   return set

@@ -1,6 +1,7 @@
 import { isLiveError } from '../../error.js'
 import type { Device } from '../device.js'
 import { areaChunk, EXCEPTION_SIZE, isAreaChunk } from './layout.js'
+import { isFar, isInRows, placeOf } from './salvage-order.js'
 
 /** An exception behind the place where a list stops making sense, as far as it can be read. Both are chunks. */
 export interface LostException {
@@ -43,8 +44,6 @@ export interface ReadEntries {
   readonly staleBehind: boolean
 }
 
-/** Chunks by which a number may lie off the highest before it, for kernels that wrote entries as copies were done. */
-const WINDOW = 1024
 const MOST_LOST = 65536
 
 /** An area as it stands: number pairs, NaN where a number is above 2^53; undefined where it can't be read. */
@@ -111,6 +110,14 @@ async function* areas(cow: Device, geometry: ListGeometry): AsyncIterable<Area |
   }
 }
 
+const farTear = (newChunk: number, highest: number) =>
+  ({
+    kind: 'torn',
+    field: 'new_chunk',
+    expected: `a chunk next to ${highest}, as the kernel takes them in order`,
+    found: String(newChunk),
+  }) as const
+
 /** Why an entry can't be right by itself; `highest` is that of the entries before it. */
 const wrongAlone = (
   oldChunk: number,
@@ -118,13 +125,13 @@ const wrongAlone = (
   highest: number,
   { perArea, chunkCount, originChunks }: ListGeometry,
 ): Pick<Tear, 'kind' | 'field' | 'expected' | 'found'> | undefined => {
-  const near = newChunk <= highest + WINDOW && newChunk + WINDOW >= highest && newChunk >= 2
   const torn = (field: Tear['field'], expected: string, found: number) =>
     ({ kind: 'torn', field, expected, found: String(found) }) as const
   if (Number.isNaN(newChunk)) return torn('new_chunk', 'a chunk below 2^53', newChunk)
   if (Number.isNaN(oldChunk)) return torn('old_chunk', 'a chunk below 2^53', oldChunk)
   if (isAreaChunk(newChunk, perArea)) return torn('new_chunk', 'a chunk of data, not of a list', newChunk)
-  if (!near) return torn('new_chunk', `a chunk next to ${highest}, as the kernel takes them in order`, newChunk)
+  if (isFar(newChunk, highest) && (newChunk >= chunkCount || oldChunk >= originChunks))
+    return farTear(newChunk, highest)
   if (newChunk >= chunkCount)
     return {
       kind: 'truncated',
@@ -185,6 +192,7 @@ export const readEntries = async (cow: Device, geometry: ListGeometry): Promise<
   const oldList = numbers()
   const newList = numbers()
   let tear: Tear | undefined
+  let far: Tear | undefined
   let highest = 1
   let ended = false
   let areaCount = 0
@@ -210,6 +218,8 @@ export const readEntries = async (cow: Device, geometry: ListGeometry): Promise<
         tear = { ...wrong, index: first + n, offset: area.offset + n * EXCEPTION_SIZE }
         break
       }
+      if (isFar(newChunk, highest))
+        far ??= { ...farTear(newChunk, highest), index: first + n, offset: area.offset + n * EXCEPTION_SIZE }
       oldList.push(oldChunk)
       newList.push(newChunk)
       highest = Math.max(highest, newChunk)
@@ -238,7 +248,11 @@ export const readEntries = async (cow: Device, geometry: ListGeometry): Promise<
       expected: `room for list ${areaCount}, before byte ${(areaChunk(areaCount, perArea) + 1) * chunkSize}`,
       found: String(cow.size),
     }
-  tear = earliest(tear, twinTear(oldList.to(oldList.count), newList.to(newList.count), perArea, offsetOf))
+  const twinIn = (count: number) => twinTear(oldList.to(count), newList.to(count), perArea, offsetOf)
+  const twin = twinIn(oldList.count)
+  // Where entries that are far off make no sense together, the first of them ends the list, as if the others were not there.
+  if (far && (twin || !isInRows(newList.to(newList.count), perArea))) tear = earliest(far, twinIn(far.index))
+  else tear = earliest(tear, twin)
   const kept = Math.min(oldList.count, tear?.index ?? oldList.count)
   const entries = { oldChunks: oldList.to(kept), newChunks: newList.to(kept) }
   const behind = tear ? await lostBehind(cow, geometry, tear, entries) : { lost: [], lostCount: 0, pastOrigin: 0 }
@@ -297,15 +311,7 @@ const lostBehind = async (
   let pastOrigin = 0
   const known = new Set<number>()
   const keptNew = kept.newChunks.slice().sort()
-  const isKept = (chunk: number): boolean => {
-    let [low, high] = [0, keptNew.length]
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (keptNew[middle]! < chunk) low = middle + 1
-      else high = middle
-    }
-    return keptNew[low] === chunk
-  }
+  const isKept = (chunk: number): boolean => keptNew[placeOf(keptNew, chunk)] === chunk
   for (let index = Math.floor(tear.index / perArea); areaChunk(index, perArea) < chunkCount; index++) {
     const area = await readArea(cow, geometry, index)
     if (!area) continue

@@ -129,7 +129,8 @@ const headerOf = async (cow: Device): Promise<{ header: Salvage['header']; chunk
  * can't be read ends the list. Time and memory are bounded by the size of its lists.
  *
  * The kernel takes chunks in ascending order, and writes a whole area at once. Older ones (before 3.14) wrote entries in the
- * order in which copies were done, so numbers may go back and forth within a window; farther off they count as damage.
+ * order in which copies were done, so numbers may go back and forth within a window; farther off they count as damage, unless
+ * they are in a row with many others, as writers leave it that work on much at a time.
  *
  * @throws CANCELLED  the device says so
  * @see linux drivers/md/dm-snap-persistent.c

@@ -73,6 +73,8 @@ export const openWritableSnapshot = async (
 
   /** chunks that are being copied to the store, and when that is done */
   const copying = new Map<number, Promise<void>>()
+  /** what `copying` has, each with the first chunk of the store that it took */
+  const taken = new Map<Promise<void>, number>()
   /** something was written since the last flush began */
   let written = false
 
@@ -172,6 +174,7 @@ export const openWritableSnapshot = async (
     const done = new Promise<void>(resolve => (copied = resolve))
     const fresh = runs.flatMap(run => (run.fresh ? [run.fresh] : []))
     for (const { oldChunk, count } of fresh) for (let n = 0; n < count; n++) copying.set(oldChunk + n, done)
+    if (fresh[0]) taken.set(done, fresh[0].newChunk)
     const failures: unknown[] = []
     // Each of them is tried, so that each is either accepted or given back.
     await parallel(runs.length, WRITES_AT_ONCE, index =>
@@ -180,15 +183,23 @@ export const openWritableSnapshot = async (
       }),
     )
     for (const { oldChunk, count } of fresh) for (let n = 0; n < count; n++) copying.delete(oldChunk + n)
+    taken.delete(done)
     copied()
     if (failures.length > 0) throw failures[0]
   }
 
   let running: Promise<void> | undefined
   let following: Promise<void> | undefined
+  /** Commits what was accepted once every chunk before it is accepted or given back: the list is in the order of chunks. */
+  const commitInOrder = async (): Promise<void> => {
+    const lastChunk = highestChunk
+    space.pass(lastChunk)
+    await Promise.all([...taken].flatMap(([done, firstChunk]) => (firstChunk < lastChunk ? [done] : [])))
+    await log.commit(lastChunk)
+  }
   const start = (): Promise<void> => {
     written = false
-    const commit = log.commit().finally(() => {
+    const commit = commitInOrder().finally(() => {
       if (running === commit) running = undefined
     })
     running = commit

@@ -57,6 +57,19 @@ test.each([
   check(first + more)
 })
 
+test('those added are stored in the order of their new chunks, behind the first', () => {
+  const growing = growingExceptions(setOf([50, 10], [9, 2]))
+  for (const [oldChunk, newChunk] of [
+    [30, 12],
+    [7, 14],
+    [60, 11],
+    [8, 13],
+  ] as const)
+    growing.add(oldChunk, newChunk)
+  expect([...growing.stored()].map(({ newChunk }) => newChunk)).toEqual([9, 2, 11, 12, 13, 14])
+  expect(Array.from({ length: 6 }, (_, index) => growing.storedAt(index))).toEqual([5, 4, 1, 3, 0, 2])
+})
+
 test('a chunk has one exception', () => {
   const growing = growingExceptions(setOf([5], [2]))
   expect(() => growing.add(5, 3)).toThrow('liveos bug')

@@ -192,6 +192,87 @@ describe('classes', () => {
   })
 })
 
+describe('numbers farther off than the window', () => {
+  /** A store whose list has its entries in pieces, each from a place to another, in another order than that of their chunks. */
+  const inPieces = (count: number, pieces: readonly (readonly [number, number])[]): Uint8Array => {
+    const bytes = store(count)
+    const view = new DataView(bytes.buffer)
+    const entries = Array.from({ length: count }, (_, n) => {
+      const at = exceptionOffset(n, 512)
+      return [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)] as const
+    })
+    let next = 0
+    for (const [from, to] of pieces)
+      for (const [oldChunk, newChunk] of entries.slice(from, to)) putEntry(bytes, next++, oldChunk, newChunk)
+    for (; next < count; next++) putEntry(bytes, next, 0, 0)
+    return bytes
+  }
+
+  it.each<[string, readonly (readonly [number, number])[], number]>([
+    [
+      'a run that came late',
+      [
+        [1500, 4500],
+        [0, 1500],
+      ],
+      4500,
+    ],
+    [
+      'one that never came',
+      [
+        [0, 100],
+        [2000, 4500],
+      ],
+      2600,
+    ],
+    [
+      'runs in any order',
+      [
+        [3000, 4500],
+        [0, 200],
+        [1600, 3000],
+        [200, 1600],
+      ],
+      4500,
+    ],
+    [
+      'a single one that was late, all others being there',
+      [
+        [0, 7],
+        [8, 3000],
+        [7, 8],
+        [3000, 4500],
+      ],
+      4500,
+    ],
+  ])('%s: our earlier writers left such lists, which are whole', async (_what, pieces, count) => {
+    const found = await salvage(inPieces(4500, pieces))
+    expect({ damage: found.damage, kept: kept(found).length }).toEqual({ damage: 'clean', kept: count })
+  })
+
+  it.each<[string, (bytes: Uint8Array) => void, number]>([
+    // entry 50 has chunk 53; 4641 is the last chunk that is listed
+    ['a bit too many', bytes => putEntry(bytes, 50, 4950, 53 + 4096), 50],
+    ['a bit too few', bytes => putEntry(bytes, 4400, 600, 4500 - 4096), 4400],
+    ['a chunk behind all others', bytes => putEntry(bytes, 50, 4950, 4643), 50],
+  ])('%s: a number that is damaged stands alone', async (_what, damage, index) => {
+    const bytes = store(4500)
+    damage(bytes)
+    const found = await salvage(bytes)
+    expect({ damage: found.damage, kept: kept(found).length }).toEqual({ damage: 'torn', kept: index })
+  })
+
+  it('a sector of numbers of which all have a bit too many', async () => {
+    const bytes = store(2000, 1, 6000)
+    const view = new DataView(bytes.buffer)
+    for (let n = 320; n < 352; n++) {
+      const at = exceptionOffset(n, 512) + 8
+      view.setBigUint64(at, view.getBigUint64(at, true) | 4096n, true)
+    }
+    expect(await salvage(bytes)).toMatchObject({ damage: 'torn', tear: { index: 320 } })
+  })
+})
+
 it('any damage of one entry keeps all before it, or is none that can be seen', async () => {
   const { seed, below, bytes: draw } = random()
   for (let round = 0; round < 400; round++) {

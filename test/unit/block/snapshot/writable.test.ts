@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { extentsOf, type WritableDevice } from '../../../../src/block/device.js'
 import { linear } from '../../../../src/block/linear.js'
 import { memory } from '../../../../src/block/memory.js'
+import { salvageStore } from '../../../../src/block/snapshot/salvage.js'
 import { snapshot } from '../../../../src/block/snapshot/snapshot.js'
 import { statusLine } from '../../../../src/block/snapshot/status.js'
 import { readStore } from '../../../../src/block/snapshot/store.js'
@@ -365,6 +366,156 @@ test('a run of whole chunks is written as one, and the origin is not read for it
   expect(await collect(extentsOf(device, 4096, 4096))).toEqual([{ offset: 4096, length: 4096, kind: 'data' }])
   await device.write(150 * 4096 + 10, new Uint8Array(4096))
   expect(origin.bytesRead).toBe(4096)
+})
+
+describe('the list is in the order of the chunks of the store, whichever write ends first', () => {
+  const ascending = async (cow: WritableDevice): Promise<number> => {
+    const chunks = Array.from((await readStore(cow)).exceptions.stored(), ({ newChunk }) => newChunk)
+    expect(chunks.filter((chunk, n) => chunk < (chunks[n - 1] ?? 0))).toEqual([])
+    return chunks.length
+  }
+  /** A store whose writes at these offsets wait until they are let go. */
+  const held = (under: WritableDevice) => {
+    const gates = new Map<number, Promise<void>>()
+    const hold = (offset: number): (() => void) => {
+      let open = (): void => undefined
+      gates.set(
+        offset,
+        new Promise(resolve => {
+          open = () => {
+            gates.delete(offset)
+            resolve()
+          }
+        }),
+      )
+      return open
+    }
+    const cow: WritableDevice = {
+      ...under,
+      async write(offset, bytes) {
+        await gates.get(offset)
+        await under.write(offset, bytes)
+      },
+    }
+    return { cow, hold }
+  }
+  const settle = () => new Promise(resolve => setTimeout(resolve, 5))
+
+  test('a flush waits for writes before those that it commits, and for no others', async () => {
+    const under = await emptyStore(400, 8)
+    const { cow, hold } = held(under)
+    const device = await openWritableSnapshot(memory(new Uint8Array(300 * 4096)), cow)
+    const [letFirst, letLast] = [hold(2 * 4096), hold(4 * 4096)]
+    const first = device.write(0, new Uint8Array(4096).fill(1))
+    await device.write(8192, new Uint8Array(4096).fill(2))
+    const last = device.write(40960, new Uint8Array(4096).fill(3))
+    const flushed = device.flush()
+    await settle()
+    expect((await readStore(under)).exceptions.count).toBe(0)
+    letFirst()
+    await first
+    await flushed
+    expect(await ascending(under)).toBe(2)
+    letLast()
+    await last
+    await device.close()
+    expect(await ascending(under)).toBe(3)
+  })
+
+  test('room of a failed write that others went past stays unused; they are committed', async () => {
+    const under = await emptyStore(12, 1)
+    const faults: Fault[] = [{ from: 3 * 512, to: 4 * 512 }]
+    const { cow, hold } = held(faultyWritable(under, faults))
+    const device = await openWritableSnapshot(memory(originOf(50 * 512)), cow)
+    const let3 = hold(3 * 512)
+    await device.write(0, new Uint8Array(512).fill(1))
+    const fails = failure(device.write(512, new Uint8Array(512).fill(2)), 'IO')
+    await device.write(1024, new Uint8Array(512).fill(3))
+    const flushed = device.flush()
+    await settle()
+    let3()
+    await fails
+    await flushed
+    faults.length = 0
+    expect(await ascending(under)).toBe(2)
+    for (let n = 10; n < 17; n++) await device.write(n * 512, new Uint8Array(512).fill(n))
+    await failure(device.write(30 * 512, new Uint8Array(512)), 'NO_SPACE')
+    await device.flush()
+    expect(await ascending(under)).toBe(9)
+    sameBytes(
+      await (await snapshot(memory(originOf(50 * 512)), under)).read(0, 50 * 512),
+      await device.read(0, 50 * 512),
+    )
+  })
+
+  test('room of a failed write is taken again as long as no commit went past it', async () => {
+    const under = await emptyStore(12, 1)
+    const faults: Fault[] = [{ from: 2 * 512, to: 3 * 512 }]
+    const device = await openWritableSnapshot(memory(originOf(50 * 512)), faultyWritable(under, faults))
+    const two = [device.write(0, new Uint8Array(512)), device.write(512, new Uint8Array(512))]
+    await failure(two[0]!, 'IO')
+    await two[1]
+    faults.length = 0
+    await device.write(20 * 512, new Uint8Array(9 * 512).fill(5))
+    await device.flush()
+    expect(await ascending(under)).toBe(10)
+  })
+
+  test('writes, failures and flushes at random, many at once', async () => {
+    const { seed, below } = random()
+    const under = await emptyStore(2200, 1)
+    const cow: WritableDevice = {
+      ...under,
+      async write(offset, bytes) {
+        for (let n = below(40); n > 0; n--) await Promise.resolve()
+        if (offset >= 1024 && below(30) === 0) throw new LiveError('IO', 'injected')
+        await under.write(offset, bytes)
+      },
+    }
+    const origin = originOf(2000 * 512)
+    const device = await openWritableSnapshot(memory(origin), cow, { commitBytes: 100 * 512 })
+    const model = origin.slice()
+    const put = async (chunk: number, count: number, value: number): Promise<void> => {
+      const bytes = new Uint8Array(count * 512).fill(value)
+      const wrote = await device.write(chunk * 512, bytes).then(
+        () => true,
+        () => false,
+      )
+      if (wrote) model.set(bytes, chunk * 512)
+      else model.set(await device.read(chunk * 512, bytes.length), chunk * 512)
+    }
+    for (let round = 0; round < 60; round++) {
+      const places = new Set(Array.from({ length: 12 }, () => below(250)))
+      await Promise.all([
+        ...Array.from(places, (place, n) => put(place * 8, 1 + below(8), round * 4 + n)),
+        device.flush().catch(() => undefined),
+      ])
+      if (round % 9 === 0) {
+        await device.flush().catch(() => undefined)
+        await ascending(under)
+      }
+    }
+    const ends = async (): Promise<void> => device.flush().catch(ends)
+    await ends()
+    expect(await ascending(under), `seed ${seed}`).toBe(device.store.exceptions.count)
+    expect(fields(device.store)).toEqual(fields(await readStore(under)))
+    sameBytes(await (await snapshot(memory(origin), under)).read(0, origin.length), model)
+  })
+
+  test('so a large copy whose first part is late is in order for who looks for damage', async () => {
+    const cow = memory(new Uint8Array(40 << 20), 'overlay')
+    await createStore(cow)
+    const { cow: slow, hold } = held(cow)
+    const device = await openWritableSnapshot(memory(new Uint8Array(32 << 20)), slow)
+    const go = hold(2 * 4096)
+    const parts = [0, 1].map(n => device.write(n * (16 << 20), new Uint8Array(16 << 20).fill(n + 1)))
+    await parts[1]
+    go()
+    await parts[0]
+    await device.close()
+    expect(await salvageStore(cow, { originSize: 32 << 20 })).toMatchObject({ damage: 'clean', lostCount: 0 })
+    expect(await ascending(cow)).toBe(8192)
+  })
 })
 
 test('two writes to one chunk at once both count', async () => {
