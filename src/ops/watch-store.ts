@@ -43,7 +43,7 @@ interface Geometry {
 
 /** @throws CORRUPT  a chunk lies where none can */
 const checked = (chunk: number, device: string, offset: number, { perArea, chunkCount }: Geometry): number => {
-  if (chunk < chunkCount && chunk > 1 && !isAreaChunk(chunk, perArea)) return chunk
+  if (chunk < chunkCount && !isAreaChunk(chunk, perArea)) return chunk
   throw corrupt({
     device,
     offset,

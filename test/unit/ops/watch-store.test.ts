@@ -85,6 +85,17 @@ it('a store that was emptied, merged back, or replaced is read anew', async () =
   await failure(readTail(memory(short, 'cow'), tail), 'CORRUPT')
 })
 
+it('chunks in any order: the highest counts, wherever it stands', async () => {
+  const bytes = after(3)
+  const view = new DataView(bytes.buffer)
+  for (const [index, chunk] of [200, 7, 9].entries()) view.setBigUint64(CHUNK + index * 16 + 8, BigInt(chunk), true)
+  const { tail, ...numbers } = await readTail(memory(bytes, 'cow'))
+  expect(numbers).toEqual(await fully(memory(bytes, 'cow')))
+  expect(numbers.allocatedSectors).toBe(201)
+  view.setBigUint64(CHUNK + 3 * 16 + 8, 10n, true)
+  expect((await readTail(memory(bytes, 'cow'), tail)).allocatedSectors).toBe(201)
+})
+
 it('what is no store, or leads nowhere: CORRUPT', async () => {
   await failure(readTail(memory(new Uint8Array(100), 'cow')), 'CORRUPT')
   await failure(readTail(memory(new Uint8Array(4096).fill(7), 'cow')), 'CORRUPT')

@@ -45,6 +45,9 @@ it('a forecast once, again when much less is left, or after half an hour', () =>
 
 it('a level says the forecast with it; a lost overlay has none', () => {
   expect(said([79, 80, 81], { 1: 1800, 2: 1700 })).toEqual(['1 level warning'])
+  const always = Object.fromEntries(Array.from({ length: 40 }, (_, minute) => [minute, 2400]))
+  const rising = [70, 70, 70, 70, 70, ...new Array(35).fill(85)]
+  expect(said(rising, always)).toEqual(['0 forecast 2400', '5 level warning', '35 forecast 2400'])
   expect(said([99, 99], { 1: 60 }, [0, 1])).toEqual(['0 level lost'])
 })
 
