@@ -1,6 +1,7 @@
 import type { DirectoryFileSystem } from '../host/directory.js'
 import { namedDevices } from '../host/filesystem-names.js'
 import type { Source } from '../liveos/source.js'
+import { hasNames } from './boot-volumes.js'
 import type { Tell } from './doctor-overlay.js'
 
 interface Named {
@@ -35,6 +36,22 @@ const pairs = (own: readonly Named[], others: readonly Named[], tell: Tell): voi
     }
 }
 
+/** The disk of a partition: /dev/sdb of /dev/sdb1, /dev/mmcblk0 of /dev/mmcblk0p1. */
+const diskOf = (path: string): string => path.replace(/(?<=\d)p\d+$|(?<!\d)\d+$/, '')
+
+/** A directory shows one partition: what boots by UEFI may read its menu from another one of the disk. */
+const tellSiblings = (source: string, here: readonly Named[], tell: Tell): void => {
+  const disk = diskOf(source)
+  const others = here.filter(({ where }) => where !== source && where !== disk && diskOf(where) === disk)
+  if (others.length > 0)
+    tell(
+      'BOOT_OTHER_PARTITIONS',
+      'note',
+      source,
+      `boot menus on ${others.map(({ where }) => where).join(', ')} are not seen from this directory: liveos doctor ${disk} looks at all of the disk`,
+    )
+}
+
 /**
  * Two filesystems of one UUID or label, by which boots find their stick: on the target itself, and, where it is plugged in,
  * among all that this computer has.
@@ -45,8 +62,8 @@ export const checkSameNames = async (source: Source, tell: Tell): Promise<void> 
     .map(({ name, fs }) => ({ where: name, label: fs?.label, uuid: fs?.uuid }))
   if (source.kind === 'directory') {
     const { medium } = source.volumes[0]!.fs as DirectoryFileSystem
+    if (medium.source === undefined || !hasNames(source)) return
     const here = await namedDevices()
-    if (medium.source === undefined) return
     if (here === undefined) {
       tell(
         'NAMES_UNKNOWN',
@@ -56,10 +73,13 @@ export const checkSameNames = async (source: Source, tell: Tell): Promise<void> 
       )
       return
     }
+    const known = here.map(({ path, ...names }) => ({ where: path, ...names }))
+    tellSiblings(medium.source, known, tell)
     const mine: Named = { where: medium.source, label: medium.label, uuid: medium.uuid }
     pairs(
       [mine],
-      here.filter(({ path }) => path !== medium.source).map(({ path, ...names }) => ({ where: path, ...names })),
+      // a hybrid ISO shows its filesystem on the disk and on its first partition alike
+      known.filter(({ where }) => where !== medium.source && where !== diskOf(medium.source!)),
       tell,
     )
     return

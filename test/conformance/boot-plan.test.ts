@@ -3,8 +3,12 @@ import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/pro
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, expect, it } from 'vitest'
+import { openSource } from '../../src/liveos/source.js'
+import { bootMenus } from '../../src/ops/boot-entry.js'
 import { planBootFix, runBootFix } from '../../src/ops/boot-fix.js'
 import { type BootPlanOptions, type BootPlans, bootPlans } from '../../src/ops/boot-plan.js'
+import { menusOf } from '../../src/ops/boot-plan-menus.js'
+import { bootVolumes } from '../../src/ops/boot-volumes.js'
 import { type Checkup, runDoctor } from '../../src/ops/doctor.js'
 import { bzImage } from '../support/boot-kernels.js'
 import { liveos } from '../support/cli.js'
@@ -266,4 +270,28 @@ needTools(...IMAGE_TOOLS, 'patch').describe('a stick in a directory', () => {
     expect(found.plans[0]?.steps[0]?.text).toMatch(/as far as can be told/)
     expect(boots(await doctor(await stickOf()))).toEqual([])
   })
+})
+
+needTools(...IMAGE_TOOLS).it('entries have the numbers by which liveos boot starts them', async () => {
+  pristine ??= await makeStick(await place('pristine'))
+  const target = await diskOf()
+  const source = await openSource(target)
+  try {
+    const { entries } = await bootMenus(source)
+    const own = (await menusOf(bootVolumes(source))).entries.filter(({ number }) => number !== undefined)
+    expect(own.map(({ number, entry, config }) => [number, entry.title, config.path])).toEqual(
+      entries.map(({ number, title, config }) => [number, title, config]),
+    )
+    expect(entries.length).toBeGreaterThan(2)
+  } finally {
+    await source.close()
+  }
+})
+
+needTools(...IMAGE_TOOLS).it('an overlay that is nothing known ends a boot', async () => {
+  pristine ??= await makeStick(await place('pristine'))
+  const target = await diskOf({ files: { [`LiveOS/${OVERLAY}`]: 'garbage'.repeat(1000) } })
+  const { plans } = await planned(target)
+  expect(plans[0]?.plan.outcome).toBe('fails')
+  expect(plans[0]?.findings.map(({ code }) => code)).toContain('OVERLAY_UNKNOWN')
 })

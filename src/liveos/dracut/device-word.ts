@@ -46,6 +46,8 @@ export const parseDeviceWord = (raw: string): DeviceWord => {
  * where nothing here can tell, as of `/dev/sdb1`.
  */
 export const fitsDevice = ({ by, value }: DeviceWord, names: DeviceNames): boolean | 'case' | undefined => {
+  // what a variable of the boot loader stands for is known to that alone
+  if (value.includes('$')) return undefined
   const found = { LABEL: names.label, UUID: names.uuid, PARTLABEL: names.partLabel, PARTUUID: names.partUuid }
   if (!(by in found)) return by === 'path' || by === 'nothing' ? undefined : false
   const name = found[by as keyof typeof found]

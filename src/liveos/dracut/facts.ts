@@ -58,8 +58,8 @@ export interface ImageFacts {
 /** What lies where the overlay is looked for. */
 export interface OverlayFacts {
   readonly kind: 'file' | 'directory' | 'nothing'
-  /** of a file: nothing yet, a snapshot store, or a filesystem by its name */
-  readonly content: 'new' | 'store' | string | undefined
+  /** of a file: NULs, a snapshot store, a filesystem by its name, or something else */
+  readonly content: 'new' | 'store' | 'unknown' | string | undefined
   /** of a store that the kernel has given up */
   readonly invalid: boolean
   /** bytes of a file */

@@ -1,4 +1,4 @@
-import type { Device } from '../../block/device.js'
+import { type Device, isZero } from '../../block/device.js'
 import { isStore, readStore } from '../../block/snapshot/store.js'
 import { isLiveError } from '../../error.js'
 import { detectFs } from '../../fs/detect.js'
@@ -159,6 +159,8 @@ const imagesOn = async ({ fs, device, facts }: Place, { liveDir, squashimg }: Li
   return { image: { packed, plain, rootSize: looked?.more?.rootSize }, livesys: looked?.more?.livesys }
 }
 
+const MAGIC_BYTES = 4
+
 const NO_OVERLAY: OverlayFacts = {
   kind: 'nothing',
   content: undefined,
@@ -186,7 +188,11 @@ const contentOf = async (file: Device): Promise<Partial<OverlayFacts>> => {
     return { content: 'store', invalid: store?.state === 'invalid' }
   }
   const type = await detectFs(file)
-  if (type === undefined) return { content: 'new' }
+  if (type === undefined) {
+    // the kernel takes four NULs for a store that is to be made, and nothing else
+    const isNew = isZero(await file.read(0, Math.min(MAGIC_BYTES, file.size)))
+    return { content: isNew ? 'new' : 'unknown' }
+  }
   const inside = await attempt(async () => {
     const fs = await openFs(file)
     return (await isDirectory(fs, '/overlayfs')) && (await isDirectory(fs, '/ovlwork'))

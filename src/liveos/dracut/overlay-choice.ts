@@ -1,4 +1,5 @@
 import type { BaseImage } from './base-image.js'
+import type { OverlayFacts } from './facts.js'
 import { type OverlayWord, parseOverlayWord } from './overlay-word.js'
 import type { Drafting, PlannedOverlay } from './plan.js'
 import { SINCE } from './version.js'
@@ -11,6 +12,10 @@ export interface OverlayChoice {
 
 /** Filesystems that can't be the upper side of an OverlayFS. */
 const NO_UPPER: readonly string[] = ['vfat', 'exfat', 'ntfs', 'iso9660', 'udf', 'squashfs', 'erofs', 'hfsplus']
+
+/** WHY also something unknown: dracut gives device-mapper every file in which blkid sees no filesystem. */
+const isForMapper = ({ content }: OverlayFacts): boolean =>
+  content === 'new' || content === 'store' || content === 'unknown'
 
 /** WHY a reason and no more: dracut says the same two lines whatever it is that was not found. */
 const reasonAgainst = (at: Drafting, word: OverlayWord): string | undefined => {
@@ -29,7 +34,7 @@ const reasonAgainst = (at: Drafting, word: OverlayWord): string | undefined => {
     return `${match.device.name} can't be written to, and dracut takes only a file that can`
   if (found.kind === 'directory' && found.prepared === false)
     return `${word.path} is a directory, and there is no ovlwork beside it`
-  if (found.kind === 'file' && found.content !== 'new' && found.content !== 'store' && found.prepared === false)
+  if (found.kind === 'file' && !isForMapper(found) && found.prepared === false)
     return `${word.path} is ${found.content ?? 'something'} without the directories overlayfs and ovlwork in it`
   return undefined
 }
@@ -37,7 +42,7 @@ const reasonAgainst = (at: Drafting, word: OverlayWord): string | undefined => {
 const readyKind = ({ facts }: Drafting): PlannedOverlay['kind'] => {
   const { found } = facts.overlay!
   if (found.kind === 'directory') return 'overlayfs directory'
-  return found.content === 'new' || found.content === 'store' ? 'dm-snapshot' : 'overlayfs image'
+  return isForMapper(found) ? 'dm-snapshot' : 'overlayfs image'
 }
 
 const PROMPT = 'Unable to find a persistent overlay; using a temporary one. Press [Enter] to continue.'
@@ -146,6 +151,14 @@ export const overlayChoice = (at: Drafting, { layout }: BaseImage): OverlayChoic
       `${word.path} is a directory on ${match.device?.type}, which can't hold the upper side of an OverlayFS: the root can't be mounted`,
       settings.overlay.from,
       'use an overlay file, or a stick with ext4',
+    )
+  if (found.content === 'unknown' && !settings.reset.value)
+    at.stop(
+      'fails',
+      'OVERLAY_UNKNOWN',
+      `${word.path} is neither empty nor a store nor a filesystem: the kernel refuses it, and there is no root`,
+      settings.overlay.from,
+      'liveos doctor looks whether it can be recovered; an empty file is taken for a new overlay',
     )
   if (found.invalid && !settings.reset.value && !settings.readOnly.value)
     at.stop(

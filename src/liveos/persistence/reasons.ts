@@ -32,6 +32,8 @@ export interface PlannedEntry {
 }
 
 const FAT_LABEL = 11
+/** bytes; FAT ends at 4 GiB - 1 */
+const NEARLY_FAT_LIMIT = 2 ** 32 - 2 ** 20
 
 /** The overlay that belongs here: of the name that a boot makes, or the only one. */
 const overlayHere = ({ overlays, label, uuid }: OnStick): OnStick['overlays'][number] | undefined =>
@@ -145,10 +147,17 @@ const notAsked = ({ list, settings, plan }: PlannedEntry, stick: OnStick): Reaso
   }
 }
 
-const asIntended = ({ settings, plan }: PlannedEntry): Reason[] => {
+const asIntended = ({ settings, plan, facts }: PlannedEntry, stick: OnStick): Reason[] => {
   const told: Reason[] = []
   const say = (code: string, message: string, argument: Argument | undefined): void =>
     void told.push({ code, severity: 'note', message, argument, changes: [] })
+  const { found } = facts.overlay ?? {}
+  if (plan.overlay.used && found?.kind === 'file' && stick.type === 'vfat' && (found.size ?? 0) >= NEARLY_FAT_LIMIT)
+    say(
+      'BOOT_FAT_LIMIT',
+      `${plan.overlay.path} is as large as a file on FAT can be, 4 GiB: it can't be enlarged there, only merged or moved to ext4`,
+      settings.overlay.from,
+    )
   if (plan.overlay.used && settings.readOnly.value)
     say(
       'BOOT_OVERLAY_READ_ONLY',
@@ -177,5 +186,5 @@ export const persistenceReasons = (entry: PlannedEntry, stick: OnStick): readonl
   )
   // one that is asked for by a name that means nothing is asked for
   const unasked = wrong.some(({ expected }) => expected === 'rd.live.overlay') ? undefined : notAsked(entry, stick)
-  return [...wrong, ...(unasked ? [unasked] : []), ...own, ...asIntended(entry)]
+  return [...wrong, ...(unasked ? [unasked] : []), ...own, ...asIntended(entry, stick)]
 }
