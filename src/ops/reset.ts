@@ -1,12 +1,14 @@
 import { stat } from 'node:fs/promises'
-import { isZero } from '../block/device.js'
+import { type Device, isZero } from '../block/device.js'
 import { type FileDevice, openFile } from '../block/file.js'
-import { SECTOR } from '../block/snapshot/layout.js'
+import { HEADER_SIZE, parseHeader, SECTOR } from '../block/snapshot/layout.js'
+import { guessChunkSectors } from '../block/snapshot/salvage-guess.js'
 import { isStore, readStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
+import { shellWord } from '../host/shell-word.js'
 import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import {
   checkNotInUse,
@@ -20,8 +22,10 @@ import {
 import { type Progress, progressing } from './progress.js'
 import { checkNothingUnfinished, dropUndo, undoEnds } from './unfinished.js'
 
-/** Bytes that dracut clears when it is told to reset an overlay. @see dracut 70dmsquash-live, rd.overlay.reset */
+/** Bytes that dracut clears when it is told to reset an overlay; this clears more where its first list lies behind them. @see dracut 70dmsquash-live, rd.overlay.reset */
 export const RESET_BYTES = 65536
+/** What the kernel needs for an overlay that is new: a header and a list, with the chunks that a boot gives it. */
+const LEAST_BYTES = 2 * 8 * SECTOR
 
 export interface ResetPlan {
   readonly verb: 'reset'
@@ -29,6 +33,8 @@ export interface ResetPlan {
   readonly overlay: FileIdentity
   /** exceptions that will be gone; null where they can't be counted */
   readonly exceptionsLost: number | null
+  /** bytes to be cleared at the front of the overlay: its first list, and 64 KiB at least */
+  readonly clearBytes: number
   readonly steps: readonly string[]
   readonly findings: readonly Finding[]
 }
@@ -53,6 +59,35 @@ export const overlayOf = (target: WritableTarget): HostFile => {
 
 const PAGE = 4096
 
+/** Sectors of a chunk by the header at the front of a file; undefined where there is none. */
+const chunkSectorsOf = async (file: Device): Promise<number | undefined> => {
+  try {
+    const { magic, chunk_size } = parseHeader(await file.read(0, HEADER_SIZE), file.name)
+    return magic === 0 ? undefined : chunk_size
+  } catch (error) {
+    if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+    return undefined
+  }
+}
+
+/**
+ * Bytes to the end of an overlay's first list, 64 KiB at least: with large chunks the list lies behind those, and one that
+ * stayed would look like an overlay that lost its header.
+ */
+const frontOf = async (folder: Folder, name: string, overlay: Device): Promise<number> => {
+  let chunkSectors = await chunkSectorsOf(overlay)
+  if (chunkSectors === undefined && (await folder.facts(name + RESET_SUFFIX))) {
+    const saved = await folder.open(name + RESET_SUFFIX)
+    try {
+      chunkSectors = await chunkSectorsOf(saved)
+    } finally {
+      await saved.close()
+    }
+  }
+  chunkSectors ??= (await guessChunkSectors(overlay, Number.POSITIVE_INFINITY)) ?? 0
+  return Math.min(overlay.size, Math.max(RESET_BYTES, 2 * chunkSectors * SECTOR))
+}
+
 /**
  * What is reset is emptied, so it must be an overlay: a regular file, none of the stick's images, and by its first page a
  * store, all zero, or, beside what an earlier run saved, one whose first sector is cleared. An overlay that was found by its
@@ -67,6 +102,12 @@ const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: F
   for (const other of [target.base, target.home])
     if (other && other.facts.device === overlay.facts.device && other.facts.inode === overlay.facts.inode)
       throw refuse(`is ${other.name}, not an overlay`)
+  if (overlay.facts.size < LEAST_BYTES)
+    throw new LiveError(
+      'REFUSED',
+      `${overlay.path} has ${overlay.facts.size} bytes, and a boot can use no overlay of less than ${LEAST_BYTES}, so emptying it does not help. Make it larger, which leaves an overlay that is new: truncate --size 512M ${shellWord(overlay.path)}`,
+      { path: overlay.path, size: overlay.facts.size, leastBytes: LEAST_BYTES },
+    )
   if (await isStore(file)) return
   const type = await detectFs(file)
   if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
@@ -76,7 +117,7 @@ const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: F
     throw refuse('does not look like an overlay: its first page is neither that of a snapshot store nor empty')
 }
 
-/** @throws NOT_FOUND, UNSUPPORTED, REFUSED  in use, or no overlay; READ_ONLY */
+/** @throws NOT_FOUND, UNSUPPORTED, REFUSED  in use, no overlay, or too small to be one; READ_ONLY */
 export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
   await checkNotInUse(target)
@@ -85,6 +126,7 @@ export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
   const file = await openFile(overlay.path)
   try {
     await checkIsOverlay(target, overlay, file)
+    const clearBytes = await frontOf(overlay.folder, overlay.name, file)
     const exceptionsLost = await readStore(file).then(
       store => store.exceptions.count,
       () => null,
@@ -94,10 +136,11 @@ export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
       target: target.name,
       overlay: identityOf(overlay),
       exceptionsLost,
+      clearBytes,
       steps: [
-        `save the first ${RESET_BYTES} bytes of ${overlay.name} as ${overlay.name}${RESET_SUFFIX}`,
+        `save the first ${clearBytes} bytes of ${overlay.name} as ${overlay.name}${RESET_SUFFIX}`,
         'clear its first sector, by which the kernel knows an overlay, and flush',
-        `clear the rest of the first ${RESET_BYTES} bytes, flush and read back`,
+        `clear the rest of the first ${clearBytes} bytes, flush and read back`,
         'remove the saved bytes',
       ],
       findings,
@@ -115,7 +158,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
     await checkNotInUse(target)
     await checkNothingUnfinished(target, { reset: true, change: true })
     await checkWritable(target)
-    const size = Math.min(RESET_BYTES, plan.overlay.size)
+    const size = plan.clearBytes
     report({ phase: 'reset', doneBytes: 0, totalBytes: size })
     const readBack = await whileLocked([overlay], () => clearOverlay(overlay.folder, overlay.name))
     report({ phase: 'reset', doneBytes: size, totalBytes: size })
@@ -127,7 +170,7 @@ export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncG
  * Empties an overlay. Ordered steps and the state after each:
  *
  * 0. the undo journal of an earlier change removed: the overlay as it was
- * 1. the first 64 KiB saved beside it, flushed, name flushed: the overlay as it was
+ * 1. the first 64 KiB, or more up to the end of its first list, saved beside it, flushed, name flushed: the overlay as it was
  * 2. first sector cleared, flushed: a new overlay, as the kernel looks at nothing else when the magic is 0
  * 3. the rest cleared, flushed, read back: a new overlay
  * 4. the saved bytes removed
@@ -141,8 +184,9 @@ export const clearOverlay = async (folder: Folder, name: string): Promise<'mediu
   const saved = name + RESET_SUFFIX
   await dropUndo(folder, name)
   const overlay = await folder.openWritable(name)
+  let size: number
   try {
-    const size = Math.min(RESET_BYTES, overlay.size)
+    size = await frontOf(folder, name, overlay)
     const page = await overlay.read(0, size)
     // once the first sector is cleared, what an earlier run saved is whole, and the overlay is not any more
     if (!isZero(page.subarray(0, SECTOR)) || !(await folder.facts(saved))) await savePage(folder, saved, page)
@@ -156,7 +200,7 @@ export const clearOverlay = async (folder: Folder, name: string): Promise<'mediu
   const back = await folder.openReadBack(name)
   let readBack: 'medium' | 'page cache'
   try {
-    if (!isZero(await back.read(0, Math.min(RESET_BYTES, back.size))))
+    if (!isZero(await back.read(0, Math.min(size, back.size))))
       throw new LiveError(
         'IO',
         `${name} was cleared, but other bytes were read back: the stick does not keep what is written to it`,
