@@ -1,4 +1,5 @@
 import { planRecover, type RecoverOptions, type RecoverPlan } from '../ops/recover.js'
+import { lostWords } from '../ops/recover-lost.js'
 import { type RecoverOutcome, runRecover } from '../ops/recover-run.js'
 import { findTarget, type TargetInput } from '../ops/target.js'
 import { planUndo, runUndo, type UndoOutcome, type UndoPlan } from '../ops/undo.js'
@@ -14,14 +15,16 @@ const steps = (list: readonly string[]): string[] => [
 ]
 
 const lostLines = ({ list }: { readonly list: RecoverOutcome['list'] }, p: Paint): string[] => {
-  if (list.lost === 0) return []
+  if (list.lost === 0 && !list.atLeast) return []
   const { files, others, unknown } = list.content
   const lines = [
     ...files.map(({ path, inode, bytes }) => `  ${size(bytes)} of ${path === null ? `inode ${inode}` : safe(path)}`),
-    ...others.map(({ role, bytes }) => `  ${size(bytes)} of ${role}`),
+    ...others.map(({ role, bytes }) =>
+      role === 'unknown' ? `  ${size(bytes)} of what can't be told` : `  ${size(bytes)} of ${role}`,
+    ),
   ]
   return [
-    p.warn(`${list.lost} changed chunks can't be had back; there the base shows again:`),
+    p.warn(`${lostWords(list)} can't be had back; there the base shows again${lines.length > 0 ? ':' : ''}`),
     ...lines.slice(0, SHOWN),
     ...(lines.length > SHOWN ? [`  and ${lines.length - SHOWN} more (--json tells all)`] : []),
     ...(unknown === null ? [] : [`  what they belonged to can't be told: ${safe(unknown)}`]),

@@ -5,11 +5,12 @@ import { checkFat } from '../fs/fat/check.js'
 import type { Fat } from '../fs/fat/reader.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { advised } from '../liveos/advice.js'
 import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetInput } from '../liveos/target.js'
 import { openView } from '../liveos/view.js'
 import { compactsIn } from './compact-state.js'
 import type { Tell } from './doctor-overlay.js'
-import { cutSentence, findUndo, isCut } from './undo-journal.js'
+import { cutSentence, findUndo, isCut, standingOf } from './undo-journal.js'
 
 const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 const passing = (error: unknown): void => {
@@ -17,10 +18,12 @@ const passing = (error: unknown): void => {
 }
 
 /** What verbs that were cut short have left, and what they left on purpose. */
-export const checkLeftovers = async ({ name, base, overlay }: Target, tell: Tell): Promise<void> => {
+export const checkLeftovers = async (target: Target, tell: Tell): Promise<void> => {
+  const { base, overlay } = target
+  const run = (verb: string): string => advised(target, address => `liveos ${verb} ${address}`)
   const { folder } = base
   if (await folder.facts(base.name + STATE_SUFFIX))
-    tell('REFRESH_INTERRUPTED', 'error', folder.path, 'a refresh was cut short', { remedy: `liveos refresh ${name}` })
+    tell('REFRESH_INTERRUPTED', 'error', folder.path, 'a refresh was cut short', { remedy: run('refresh') })
   else
     for (const [suffix, what] of [
       [NEW_SUFFIX, 'a new base that no refresh knows of'],
@@ -32,20 +35,29 @@ export const checkLeftovers = async ({ name, base, overlay }: Target, tell: Tell
         })
   for (const other of await compactsIn(folder))
     tell('COMPACT_INTERRUPTED', 'error', `${folder.path}/${other}`, `a compaction of ${other} was cut short`, {
-      remedy: `liveos compact ${name}`,
+      remedy: run('compact'),
     })
   if (!overlay) return
   if (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
-    tell('RESET_INTERRUPTED', 'error', overlay.path, 'a reset was cut short', { remedy: `liveos reset ${name}` })
+    tell('RESET_INTERRUPTED', 'error', overlay.path, 'a reset was cut short', { remedy: run('reset') })
   try {
     const undo = await findUndo(overlay.folder, overlay.name)
     if (undo && isCut(undo))
-      tell('CHANGE_INTERRUPTED', 'error', overlay.path, cutSentence(undo, name), {
-        remedy:
-          undo.phase === 'recording' && undo.about?.verb === 'recover'
-            ? `liveos recover ${name}`
-            : `liveos undo ${name}`,
-      })
+      tell(
+        'CHANGE_INTERRUPTED',
+        'error',
+        overlay.path,
+        advised(target, address => cutSentence(undo, address)),
+        { remedy: run(undo.phase === 'recording' && undo.about?.verb === 'recover' ? 'recover' : 'undo') },
+      )
+    else if (undo?.journal && (await standingOf(overlay.folder, overlay.name, undo.journal)) === 'held')
+      tell(
+        'CHANGE_INTERRUPTED',
+        'error',
+        overlay.path,
+        `a ${undo.about?.verb ?? 'change'} of this overlay was cut short before its last step, which gives it back to the kernel`,
+        { remedy: run('recover') },
+      )
     else if (undo)
       tell(
         'UNDO_KEPT',
@@ -53,7 +65,7 @@ export const checkLeftovers = async ({ name, base, overlay }: Target, tell: Tell
         overlay.path,
         `${undo.name} can take the last ${undo.about?.verb ?? 'change'} back, until the stick is booted`,
         {
-          remedy: `liveos undo ${name}, or remove ${undo.name}`,
+          remedy: `${run('undo')}, or remove ${undo.name}`,
         },
       )
   } catch (error) {

@@ -1,10 +1,12 @@
 import type { Device } from '../block/device.js'
+import { exceptionsPerArea } from '../block/snapshot/layout.js'
 import { type Salvage, salvageStore } from '../block/snapshot/salvage.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
 import { isStore } from '../block/snapshot/store.js'
 import type { Finding } from '../finding.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
+import { advised } from '../liveos/advice.js'
 import { overlaysIn } from '../liveos/live-directory.js'
 import type { Target } from '../liveos/target.js'
 import { isTrapSize } from './grow-size.js'
@@ -74,11 +76,15 @@ export const checkNames = async (target: Target, tell: Tell): Promise<void> => {
     )
 }
 
-const damageWords = (target: string, path: string, found: Salvage, tell: Tell): void => {
-  const { damage, tear, store, lostCount } = found
-  const recover = `liveos recover ${target}`
+const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): void => {
+  const { damage, tear, store, lostCount, lostAtLeast } = found
+  const remedy = advised(target, address => `liveos recover ${address}`)
   const at = tear && { expected: tear.expected, found: tear.found }
-  const loses = `${store?.exceptions.count ?? 0} changes can be had back, ${lostCount} entries follow that can't`
+  const follow =
+    lostAtLeast && lostCount === 0
+      ? "more followed, nobody knows how many, that can't"
+      : `${lostAtLeast ? 'at least ' : ''}${lostCount} entries follow that can't`
+  const loses = `${store?.exceptions.count ?? 0} changes can be had back, ${follow}`
   if (damage === 'full')
     tell(
       'OVERLAY_FULL',
@@ -86,19 +92,23 @@ const damageWords = (target: string, path: string, found: Salvage, tell: Tell): 
       path,
       'the overlay is full: it has overflowed, or will with the next write of a boot',
       {
-        remedy: `${recover} makes room and checks the filesystem; liveos refresh merges it into the base`,
+        remedy: advised(
+          target,
+          address =>
+            `liveos recover ${address} makes room and checks the filesystem; liveos refresh ${address} merges it into the base`,
+        ),
       },
     )
   else if (damage === 'invalid')
     tell('OVERLAY_INVALID', 'error', path, 'the kernel has marked the overlay invalid and reads no more from it', {
       expected: 1,
       found: 0,
-      remedy: recover,
+      remedy,
     })
   else if (damage === 'truncated')
     tell('OVERLAY_TRUNCATED', 'error', path, `the file ends before what its list names: ${loses}`, {
       ...at,
-      remedy: recover,
+      remedy,
     })
   else if (damage === 'torn')
     tell(
@@ -108,7 +118,7 @@ const damageWords = (target: string, path: string, found: Salvage, tell: Tell): 
       `its list makes no sense from entry ${tear?.index} on (byte ${tear?.offset}): ${loses}`,
       {
         ...at,
-        remedy: recover,
+        remedy,
       },
     )
   else if (damage === 'stale area')
@@ -119,7 +129,7 @@ const damageWords = (target: string, path: string, found: Salvage, tell: Tell): 
       `its list runs into one of an earlier life at entry ${tear?.index}: ${loses}`,
       {
         ...at,
-        remedy: recover,
+        remedy,
       },
     )
   else if (damage === 'wrong base')
@@ -130,7 +140,11 @@ const damageWords = (target: string, path: string, found: Salvage, tell: Tell): 
       `it lists chunks past the end of the base, so it belongs to another one`,
       {
         ...at,
-        remedy: 'put the base back that it was made over; liveos reset empties it, which loses its changes',
+        remedy: advised(
+          target,
+          address =>
+            `put the base back that it was made over; liveos reset ${address} empties it, which loses its changes`,
+        ),
       },
     )
   else if (damage === 'header')
@@ -141,7 +155,13 @@ const damageWords = (target: string, path: string, found: Salvage, tell: Tell): 
       store
         ? `its header is gone; its lists look like those of chunks of ${store.chunkSectors} sectors, with ${store.exceptions.count} changes`
         : 'it is no overlay: there is neither a header nor a list',
-      { remedy: store ? `${recover} --chunk ${store.chunkSectors}` : 'liveos reset --overlay makes a new one of it' },
+      {
+        remedy: advised(target, address =>
+          store
+            ? `liveos recover ${address} --chunk ${store.chunkSectors}`
+            : `liveos reset ${address} makes a new one of it`,
+        ),
+      },
     )
   else if (damage === 'too small')
     tell('OVERLAY_TOO_SMALL', 'error', path, 'it is too small for an overlay', { remedy: 'make a larger one' })
@@ -175,7 +195,7 @@ export const checkOverlay = async (
   }
   const found = await salvageStore(file, { originSize: origin?.size })
   const { store, damage, header } = found
-  damageWords(target.name, path, found, tell)
+  damageWords(target, path, found, tell)
   const percent = store ? Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10 : null
   if (store && (damage === 'clean' || damage === 'new')) {
     if (isTrapSize(size, store.chunkSize))
@@ -185,9 +205,9 @@ export const checkOverlay = async (
         path,
         `at a size of ${size} bytes the kernel does not stop the writes of a full overlay, but gives it up`,
         {
-          expected: 'a size not of 1 modulo 257 chunks of 4 KiB',
+          expected: `a size not of 1 modulo ${exceptionsPerArea(store.chunkSize) + 1} chunks of ${store.chunkSize} bytes`,
           found: size,
-          remedy: `liveos grow ${target.name} --size +4K`,
+          remedy: advised(target, address => `liveos grow ${address} --size +${store.chunkSize}`),
         },
       )
     if (percent !== null && percent >= FILLING)
@@ -196,7 +216,13 @@ export const checkOverlay = async (
         percent >= CRITICAL ? 'error' : 'warning',
         path,
         `the overlay is ${percent} % full`,
-        { remedy: `liveos grow ${target.name} --size +512M makes room on the stick, liveos refresh ${target.name} merges it into the base` },
+        {
+          remedy: advised(
+            target,
+            address =>
+              `liveos grow ${address} --size +512M makes room on the stick, liveos refresh ${address} merges it into the base`,
+          ),
+        },
       )
   }
   if (found.staleBehind)
@@ -215,7 +241,11 @@ export const checkOverlay = async (
         freeBytes < LITTLE_ROOM ? 'error' : 'warning',
         path,
         `the overlay file has ${holes} bytes of holes and the stick ${freeBytes} bytes free: when the stick is full the kernel gives the overlay up`,
-        { expected: holes, found: freeBytes, remedy: `free space, then liveos grow ${target.name} --fill` },
+        {
+          expected: holes,
+          found: freeBytes,
+          remedy: advised(target, address => `free space, then liveos grow ${address} --fill`),
+        },
       )
   }
   const checkup = { path, size, damage, exceptions: store?.exceptions.count ?? 0, percent }

@@ -10,11 +10,14 @@ import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { checkExt4Image, checkXfsImage, type FsckRun, packageOf, replayExt4 } from '../host/fsck.js'
 import { findTool } from '../host/process.js'
 import { openTemporary } from '../host/temporary.js'
+import type { Base } from '../liveos/stack.js'
 import type { TargetInput } from '../liveos/target.js'
+import { tellingLines, tellsDirtyLog } from './checker-words.js'
 import type { Tell } from './doctor-overlay.js'
 import { withExportedFile } from './exported-root.js'
 import type { Report } from './progress.js'
 import type { ExportDescription } from './serve-view.js'
+import { firstUnreadable, isUnreadable } from './unreadable.js'
 
 /** Findings of one check of a filesystem that are told; the rest is for its own checker. */
 const MOST = 8
@@ -79,18 +82,32 @@ const checkExt4Root = async (root: Device, where: string, remedy: string, tell: 
   return replayed
 }
 
+/** What the root is put together from, and the sentences about it. */
+export interface RootPlace {
+  readonly base: Base
+  /** file of the overlay, or of the base where there is none */
+  readonly where: string
+  /** what to do about errors in the filesystem */
+  readonly remedy: string
+  /** what to do about an XFS whose log holds changes */
+  readonly logRemedy: string
+  readonly tell: Tell
+}
+
+export const BASE_REMEDY = 'copy the base image to the stick again from where it came'
+
+/** True for an error of the squashed base itself, whatever was looked for in it. */
+const isOfBase = (error: unknown, { squashfs, file }: Base): boolean =>
+  isLiveError(error) && error.code === 'CORRUPT' && squashfs !== undefined && error.data.device === file.name
+
 /**
  * Looks at the root filesystem as a boot would see it. Nothing is changed.
  *
- * @param origin  the base alone
  * @returns  the root as it is to be given to its own checker; undefined where it can't be read
  */
 export const checkRoot = async (
-  origin: Device,
   root: Device,
-  where: string,
-  remedy: string,
-  tell: Tell,
+  { base, where, remedy, tell }: RootPlace,
 ): Promise<{ readonly type: string | null; readonly shown: Device | undefined }> => {
   let type: string | undefined
   try {
@@ -104,11 +121,12 @@ export const checkRoot = async (
       )
       return { type: type ?? null, shown: undefined }
     }
-    if (origin !== root) await checkSameFilesystem(type, origin, root, where, tell)
+    if (base.origin !== root) await checkSameFilesystem(type, base.origin, root, where, tell)
     return { type, shown: type === 'ext4' ? await checkExt4Root(root, where, remedy, tell) : root }
   } catch (error) {
     passing(error)
-    tell('ROOT_DAMAGED', 'error', where, words(error), { remedy })
+    if (isOfBase(error, base)) tell('BASE_DAMAGED', 'error', base.file.path, words(error), { remedy: BASE_REMEDY })
+    else tell('ROOT_DAMAGED', 'error', where, words(error), { remedy })
     return { type: type ?? null, shown: undefined }
   }
 }
@@ -117,7 +135,6 @@ interface CheckBy {
   /** also on a copy, where there is no other way */
   readonly copy: boolean
   readonly input: TargetInput
-  readonly tell: Tell
   readonly report: Report
   readonly signal: AbortSignal | undefined
 }
@@ -159,20 +176,58 @@ const checkOnExport = async (type: string, { input, report, signal }: CheckBy): 
   return done?.value
 }
 
+/** Tells what of the root can't be read. @returns  whether there was anything */
+const tellUnreadable = async (
+  shown: Device,
+  { base, where, remedy, tell }: RootPlace,
+  { report, signal }: CheckBy,
+): Promise<boolean> => {
+  const found = await firstUnreadable(shown, report, signal)
+  if (!found) return false
+  const { offset, length, error } = found
+  const place = `bytes ${offset} to ${offset + length} of the root can't be read: ${error.message}`
+  if (await isUnreadable(base.origin, found))
+    tell('BASE_DAMAGED', 'error', base.file.path, place, {
+      remedy: `${BASE_REMEDY}; liveos verify tells of every block that is damaged`,
+    })
+  else tell('ROOT_DAMAGED', 'error', where, place, { remedy })
+  return true
+}
+
+const tellRun = ({ program, code, words: said }: FsckRun, { where, remedy, logRemedy, tell }: RootPlace): void => {
+  if (program === 'xfs_repair' && tellsDirtyLog({ words: said }))
+    tell(
+      'XFS_LOG_DIRTY',
+      'warning',
+      where,
+      'the log of the XFS holds changes that only a kernel can bring into it, and before that nothing can tell whether all is well',
+      { remedy: logRemedy },
+    )
+  else if (code !== 0)
+    tell(
+      'FSCK_ERRORS',
+      'error',
+      where,
+      `${program} finds errors in the root (exit code ${code}): ${tellingLines({ words: said }).join(' | ')}`,
+      { expected: 0, found: code, remedy },
+    )
+}
+
+const READ_ERROR = /Input\/output error|short read|Error reading block|read failed|pread/i
+
 /**
  * Has the filesystem's own checker look at the root, through an export where this computer can give it one, or else at a
- * sparse copy in a temporary folder.
+ * sparse copy in a temporary folder. What of the root can't be read is a finding.
  *
  * @throws NO_SPACE, IO, CANCELLED
  */
 export const checkByProgram = async (
   shown: Device,
   type: string,
-  where: string,
-  remedy: string,
+  place: RootPlace,
   by: CheckBy,
 ): Promise<FsckRun | undefined> => {
-  const { tell } = by
+  const { tell, where } = place
   const program = type === 'xfs' ? 'xfs_repair' : 'e2fsck'
   if (!(await findTool(program))) {
     tell('FSCK_MISSING', 'note', where, `${program} is not installed, so the filesystem was looked at in part only`, {
@@ -180,22 +235,25 @@ export const checkByProgram = async (
     })
     return undefined
   }
-  const run = (await checkOnExport(type, by)) ?? (by.copy ? await checkOnCopy(shown, type, by) : undefined)
+  let run: FsckRun | undefined
+  try {
+    run = (await checkOnExport(type, by)) ?? (by.copy ? await checkOnCopy(shown, type, by) : undefined)
+  } catch (error) {
+    passing(error)
+    if (isLiveError(error) && error.code === 'NO_SPACE') throw error
+    // of a checker that was given an unreadable root only the root is to blame
+    if (await tellUnreadable(shown, place, by)) return undefined
+    throw error
+  }
   if (!run)
     tell(
       'FSCK_LEFT_OUT',
       'note',
       where,
-      `${program} was not asked: without the package nbdfuse, or as root the nbd devices of the kernel, it needs a copy of the root`,
+      `${program} was not asked: this computer can't give it the root as a file (that takes nbdfuse and the right to mount with it, or as root the nbd devices of the kernel), so it needs a copy of it`,
       { remedy: 'liveos doctor --fsck makes that copy, in the temporary folder' },
     )
-  else if (run.code !== 0)
-    tell(
-      'FSCK_ERRORS',
-      'error',
-      where,
-      `${program} finds errors in the root (exit code ${run.code}): ${run.words.trim().split('\n').slice(1, 5).join(' | ')}`,
-      { expected: 0, found: run.code, remedy },
-    )
+  else if (run.code === 0 || !READ_ERROR.test(run.words) || !(await tellUnreadable(shown, place, by)))
+    tellRun(run, place)
   return run
 }

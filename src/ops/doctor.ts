@@ -2,14 +2,16 @@ import type { Device } from '../block/device.js'
 import { openPool } from '../bytes/pool.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { closeAll } from '../host/folder.js'
+import { detectFs } from '../fs/detect.js'
+import { closeAll, factsOf } from '../host/folder.js'
+import { advised, canBeChanged, typedAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
 import { type BootCheckup, checkBoot, withoutDoubles } from './doctor-boot.js'
 import { checkHome, checkLeftovers, checkMedium } from './doctor-medium.js'
 import { checkNames, checkOverlay, type OverlayCheckup, type Tell } from './doctor-overlay.js'
-import { checkByProgram, checkRoot } from './doctor-root.js'
+import { BASE_REMEDY, checkByProgram, checkRoot } from './doctor-root.js'
 import { type Progress, progressing, type Report } from './progress.js'
 
 export interface DoctorOptions {
@@ -56,7 +58,9 @@ const openPatient = async (
     if (!isLiveError(error)) throw error
     if (error.code === 'NOT_FOUND' && error.data.interrupted === true) {
       tell('REFRESH_INTERRUPTED', 'error', String(error.data.path), error.message, {
-        remedy: `liveos refresh ${input.target ?? ''}`,
+        remedy: (await isDirectory(input))
+          ? `liveos refresh ${typedAs(input)}`.trimEnd()
+          : 'liveos refresh DIR, with the stick mounted at DIR',
       })
       return undefined
     }
@@ -83,19 +87,48 @@ const MENDED: Readonly<Record<string, Remedy['verb']>> = {
   ROOT_DAMAGED: 'recover',
 }
 
-const remediesOf = (findings: readonly Finding[]): Remedy[] => {
+/** Verbs that work on the overlay alone. */
+const OF_OVERLAY: readonly Remedy['verb'][] = ['reset', 'compact', 'undo', 'recover']
+
+const remediesOf = (findings: readonly Finding[], hasOverlay: boolean): Remedy[] => {
   const verbs = new Set<Remedy['verb']>()
   for (const { code, remedy } of findings) {
-    const verb = code === 'CHANGE_INTERRUPTED' ? (remedy?.startsWith('liveos undo') ? 'undo' : 'recover') : MENDED[code]
-    if (verb) verbs.add(verb)
+    const verb = code === 'CHANGE_INTERRUPTED' ? (/^liveos undo/.test(remedy ?? '') ? 'undo' : 'recover') : MENDED[code]
+    if (verb && (hasOverlay || !OF_OVERLAY.includes(verb))) verbs.add(verb)
   }
+  // it refuses to choose between these changes and a check
+  if (findings.some(({ code }) => code === 'XFS_LOG_DIRTY')) verbs.delete('recover')
   const order: readonly Remedy['verb'][] = ['refresh', 'reset', 'compact', 'undo', 'recover']
   return order.filter(verb => verbs.has(verb)).map(verb => ({ verb }))
 }
 
-/** How remedies name the target on a command line. */
-const calledAs = ({ name, stick, base, overlay }: Target): string =>
-  !stick && overlay ? `--base ${base.path} --overlay ${overlay.path}` : name
+/** True where a mounted stick was named, or the running system is meant. */
+const isDirectory = async ({ target, base }: TargetInput): Promise<boolean> =>
+  base === undefined && (target === undefined || (await factsOf(target).catch(() => undefined))?.kind === 'directory')
+
+/** The target as verbs that write take it: a base that was named without --base is one of a pair. */
+export const remedyInput = async (input: TargetInput): Promise<TargetInput> =>
+  input.base !== undefined || (await isDirectory(input))
+    ? { ...input, baseOnly: undefined }
+    : { base: input.target, overlay: input.overlay }
+
+/** A base that can be read but holds nothing is as bad as one that can't. */
+const checkRawBase = async ({ squashfs, origin, file }: Base, tell: Tell): Promise<boolean> => {
+  if (squashfs) return true
+  const type = await detectFs(origin).catch((error: unknown) => {
+    if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+    return undefined
+  })
+  if (type !== undefined) return true
+  tell(
+    'BASE_DAMAGED',
+    'error',
+    file.path,
+    origin.size === 0 ? `${file.path} is empty` : `${file.path} is neither a squashfs nor any known filesystem`,
+    { found: origin.size, remedy: BASE_REMEDY },
+  )
+  return false
+}
 
 interface Looked {
   readonly base: Checkup['base']
@@ -121,12 +154,13 @@ const look = async (
     open.push(baseFile)
     let base: Base | undefined
     try {
-      base = await openBase(baseFile, pool)
+      const opened = await openBase(baseFile, pool)
+      if (await checkRawBase(opened, tell)) base = opened
     } catch (error) {
       if (!isLiveError(error) || error.code === 'CANCELLED') throw error
       const known = error.code === 'UNSUPPORTED'
       tell(known ? 'BASE_UNSUPPORTED' : 'BASE_DAMAGED', known ? 'warning' : 'error', target.base.path, error.message, {
-        ...(known ? {} : { remedy: 'copy the base image to the stick again from where it came' }),
+        ...(known ? {} : { remedy: BASE_REMEDY }),
       })
     }
     if (target.overlayDirectory)
@@ -152,21 +186,29 @@ const look = async (
         rootType: null,
         fsck: null,
       }
-    const where = target.overlay?.path ?? target.base.path
-    const remedy = target.overlay
-      ? `liveos recover ${target.name}`
-      : 'copy the base image to the stick again from where it came'
-    const { type, shown } = await checkRoot(base.origin, root, where, remedy, tell)
+    const place = {
+      base,
+      where: target.overlay?.path ?? target.base.path,
+      remedy: target.overlay ? advised(target, address => `liveos recover ${address}`) : BASE_REMEDY,
+      logRemedy: target.overlay
+        ? advised(
+            target,
+            address =>
+              `${overlay?.damage === 'clean' ? 'boot' : `liveos recover ${address} --no-fsck, then boot`} the stick once, which brings them in; liveos recover ${address} --drop-log throws them away`,
+          )
+        : 'mount it once on a kernel, which brings them in',
+      tell,
+    }
+    const { type, shown } = await checkRoot(root, place)
     // of what is far away it would fetch a good part
     const asked = fsck ?? !isRemote(input)
     const by = {
       copy: fsck === true,
       input: { ...input, baseOnly: target.overlay === undefined },
-      tell,
       report,
       signal,
     }
-    const run = asked && shown && type ? await checkByProgram(shown, type, where, remedy, by) : undefined
+    const run = asked && shown && type ? await checkByProgram(shown, type, place, by) : undefined
     return {
       base: { path: baseFile.path, kind: base.squashfs ? 'squashfs' : 'raw' },
       overlay,
@@ -178,6 +220,12 @@ const look = async (
     await closeAll(open)
   }
 }
+
+/** A change that was cut short has itself marked the overlay invalid, while it was at it. */
+const withoutHold = (findings: readonly Finding[]): readonly Finding[] =>
+  findings.some(({ code }) => code === 'CHANGE_INTERRUPTED')
+    ? findings.filter(({ code }) => code !== 'OVERLAY_INVALID')
+    : findings
 
 /** What is wrong with its boots; a stick that can't be searched for them is told of otherwise. */
 const bootOf = async (input: TargetInput, tell: Tell): Promise<BootCheckup> => {
@@ -211,7 +259,7 @@ export async function* runDoctor(
     let looked: Looked = { base: null, overlay: null, rootType: null, fsck: null }
     if (opened)
       try {
-        const target = { ...opened.target, name: calledAs(opened.target) }
+        const { target } = opened
         await checkLeftovers(target, tell)
         await checkNames(target, tell)
         looked = await look(target, input, options, tell, report, signal)
@@ -221,8 +269,10 @@ export async function* runDoctor(
         await opened.close()
       }
     const boot = await bootOf(input, tell)
-    findings.splice(0, findings.length, ...withoutDoubles(findings, boot))
+    findings.splice(0, findings.length, ...withoutHold(withoutDoubles(findings, boot)))
     const attention = findings.some(({ severity }) => severity !== 'note')
+    const onStick = await isDirectory(input)
+    const canFix = onStick || (opened !== undefined && canBeChanged(opened.target))
     const unreadable = findings.some(({ code }) => code === 'BASE_DAMAGED')
     return {
       verb: 'doctor',
@@ -231,9 +281,13 @@ export async function* runDoctor(
       ...looked,
       bootFixes: boot.fixes.map(({ path, partition, diff }) => ({ path, partition, diff })),
       findings,
-      remedies: unreadable
-        ? []
-        : [...remediesOf(findings), ...(boot.fixes.length > 0 ? [{ verb: 'boot' } as const] : [])],
+      remedies:
+        unreadable || !canFix
+          ? []
+          : [
+              ...remediesOf(findings, !opened || opened.target.overlay !== undefined),
+              ...(onStick && boot.fixes.length > 0 ? [{ verb: 'boot' } as const] : []),
+            ],
     }
   })
 }

@@ -1,15 +1,18 @@
 import { copyFile, mkdir, rename, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { openWritableFile } from '../../../src/block/file.js'
 import { exceptionOffset } from '../../../src/block/snapshot/layout.js'
 import { openFolder } from '../../../src/host/folder.js'
 import type { TargetInput } from '../../../src/liveos/target.js'
-import { type Checkup, runDoctor } from '../../../src/ops/doctor.js'
+import { type Checkup, remedyInput, runDoctor } from '../../../src/ops/doctor.js'
 import { beginChange } from '../../../src/ops/undo-journal.js'
 import { kernelFixture } from '../../support/kernel-fixtures.js'
 import { failure } from '../../support/outcome.js'
+import { changesBetween } from '../../support/overlay-stack.js'
 import { layPair, type Pair, planned, recovered, takenBack } from '../../support/recovering.js'
 import { finished } from '../../support/small-stick.js'
+import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
 import { tool } from '../../support/tools.js'
 
@@ -63,7 +66,6 @@ describe('overlays', () => {
     await truncate(short.base, 8 << 20)
     expect(codes(await examine(short.input), 'error')).toContain('OVERLAY_WRONG_BASE')
     const other = await pairOf('fs-ext4')
-    const { openWritableFile } = await import('../../../src/block/file.js')
     const base = await openWritableFile(other.base)
     await base.write(1024 + 104, new Uint8Array(16).fill(7))
     await base.close()
@@ -77,7 +79,22 @@ describe('overlays', () => {
     await truncate(pair.overlay, 258 * 20 * 4096)
     expect(codes(await examine(pair.input), 'warning')).not.toContain('OVERLAY_TRAP_SIZE')
     await truncate(pair.overlay, (257 * 30 + 1) * 4096)
-    expect(codes(await examine(pair.input), 'warning')).toContain('OVERLAY_TRAP_SIZE')
+    const told = (await examine(pair.input)).findings.find(({ code }) => code === 'OVERLAY_TRAP_SIZE')
+    expect(told?.expected).toBe('a size not of 1 modulo 257 chunks of 4096 bytes')
+  })
+
+  it('of such a size with other chunks: their number is another', async () => {
+    const { root, merged } = { root: new Uint8Array(1 << 20), merged: new Uint8Array(1 << 20).fill(1, 8192, 16384) }
+    const size = (513 + 1) * 8192
+    const store = new Uint8Array(size)
+    store.set(storeOf(changesBetween(root, merged, 8192), 16, 8))
+    const pair = await layPair(await path('trap'), root, store)
+    const told = (await examine(pair.input)).findings.find(({ code }) => code === 'OVERLAY_TRAP_SIZE')
+    expect(told).toMatchObject({
+      expected: 'a size not of 1 modulo 513 chunks of 8192 bytes',
+      found: size,
+      remedy: `liveos grow --base ${pair.base} --overlay ${pair.overlay} --size +8192`,
+    })
   })
 })
 
@@ -127,6 +144,35 @@ describe('sticks', () => {
     expect(codes(found, 'error')).toContain('BASE_DAMAGED')
   })
 
+  it('a raw base that is empty or garbage: the base is damaged, and nothing is concluded from its size', async () => {
+    for (const [name, bytes, words] of [
+      ['empty', new Uint8Array(0), 'is empty'],
+      ['garbage', new Uint8Array(9000).fill(0x5a), 'neither a squashfs nor any known filesystem'],
+    ] as const) {
+      const stick = await stickOf(name)
+      await writeFile(join(stick, 'LiveOS/squashfs.img'), bytes)
+      const found = await examine({ target: stick })
+      expect(found).toMatchObject({ health: 'unreadable', base: null, remedies: [], overlay: { damage: 'clean' } })
+      expect(codes(found, 'error')).toEqual(['BASE_DAMAGED'])
+      expect(found.findings.find(({ code }) => code === 'BASE_DAMAGED')?.message).toContain(words)
+      expect(JSON.stringify(found.findings)).not.toContain('reset')
+    }
+  })
+
+  it('advice names what was meant, quoted: --image, blanks in names', async () => {
+    const stick = await stickOf('my stick')
+    await rename(join(stick, 'LiveOS'), join(stick, 'Live 40'))
+    const overlay = join(stick, 'Live 40/overlay-OLD-1234-5678')
+    const file = await openWritableFile(overlay)
+    await file.write(4, new Uint8Array(1))
+    await file.close()
+    const found = await examine({ target: stick, image: 'Live 40' })
+    expect(found.remedies).toEqual([{ verb: 'recover' }])
+    expect(found.findings.find(({ code }) => code === 'OVERLAY_INVALID')?.remedy).toBe(
+      `liveos recover '${stick}' --image 'Live 40'`,
+    )
+  })
+
   it('nothing there is an error, not a finding', async () => {
     await failure(examine({ target: await path('nothing') }), 'NOT_FOUND')
   })
@@ -148,6 +194,33 @@ describe('changes', () => {
     expect((await examine(pair.input)).health).toBe('healthy')
   })
 
+  it('one that holds the overlay is told as that, and not as the kernel’s doing', async () => {
+    const pair = await pairOf('fs-ext4')
+    const folder = await openFolder(pair.path)
+    const hold = { offset: 4, during: Uint8Array.of(0), after: Uint8Array.of(1) }
+    const begun = await beginChange(folder, 'overlay', { verb: 'recover', hold })
+    const address = `--base ${pair.base} --overlay ${pair.overlay}`
+    const told = async () => {
+      const found = await examine(pair.input)
+      expect(found.overlay?.damage).toBe('invalid')
+      expect(codes(found, 'error')).toEqual(['CHANGE_INTERRUPTED'])
+      const [{ message, remedy } = { message: '', remedy: '' }] = found.findings.filter(
+        ({ code }) => code === 'CHANGE_INTERRUPTED',
+      )
+      expect(remedy).toBe(`liveos recover ${address}`)
+      expect(found.remedies).toEqual([{ verb: 'recover' }])
+      return message
+    }
+    expect(await told()).toContain(`liveos recover ${address}`)
+    // all is done but that the overlay is given back
+    await begun.finish()
+    const held = await openWritableFile(pair.overlay)
+    await held.write(4, new Uint8Array(1))
+    await held.close()
+    await begun.close()
+    expect(await told()).toContain('before its last step')
+  })
+
   it('one that is finished is a note; recover’s plan says what its undo would lose', async () => {
     const pair = await pairOf('fs-ext4-overflow')
     await recovered(pair, { fsck: false, size: 8 << 20 })
@@ -161,5 +234,30 @@ describe('changes', () => {
     expect((await failure(planned(pair, { size: 1 << 20 }), 'USAGE')).message).toContain('less than')
     await writeFile(`${pair.overlay}.reset`, '')
     expect((await failure(planned(pair), 'REFUSED')).message).toContain("run 'liveos reset")
+  })
+})
+
+describe('a base that was named by itself', () => {
+  it('is offered nothing that needs an overlay, and with one the pair that verbs take', async () => {
+    const pair = await pairOf('fs-ext4')
+    const base = await openWritableFile(pair.base)
+    // its superblock says that the kernel found errors
+    const state = await base.read(1024 + 58, 2)
+    await base.write(1024 + 58, Uint8Array.of(state[0]! | 2, state[1]!))
+    await base.close()
+    const alone = await examine({ target: pair.base })
+    expect(codes(alone, 'error', 'warning').length).toBeGreaterThan(0)
+    expect(alone.remedies).toEqual([])
+    expect(JSON.stringify(alone.findings)).not.toContain('recover')
+    const overlay = await openWritableFile(pair.overlay)
+    await overlay.write(4, new Uint8Array(1))
+    await overlay.close()
+    const both = { target: pair.base, overlay: pair.overlay }
+    const found = await examine(both)
+    expect(found.remedies).toEqual([{ verb: 'recover' }])
+    expect(found.findings.find(({ code }) => code === 'OVERLAY_INVALID')?.remedy).toBe(
+      `liveos recover --base ${pair.base} --overlay ${pair.overlay}`,
+    )
+    expect(await remedyInput(both)).toEqual({ base: pair.base, overlay: pair.overlay })
   })
 })
