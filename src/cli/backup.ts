@@ -162,7 +162,7 @@ export const restoreChangesPlanWords = (plan: RestoreChangesPlan, p: Paint): str
 /** What putting changed files back came to. */
 export const restoreChangesOutcomeWords = (done: RestoreChangesOutcome, p: Paint): string[] => [
   p.good(
-    `Put back below ${done.root}: ${done.files} files, ${done.directories} directories, ${done.links} links, ${size(done.bytes)}; ${done.removed} names removed.`,
+    `Put back below ${done.root}: ${done.files} files, ${done.directories} directories, ${done.links} links, ${size(done.bytes)}; ${done.removed} ${done.removed === 1 ? 'name' : 'names'} removed.`,
   ),
   ...findingLines(done.findings, p),
 ]

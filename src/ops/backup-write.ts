@@ -3,9 +3,8 @@ import { type Device, type Extent, extentsOf, isZero, type SparseDevice } from '
 import type { GrowingFile } from '../block/file.js'
 import { linear, type Segment } from '../block/linear.js'
 import { memory } from '../block/memory.js'
-import type { BlockEncoder, Compressor } from '../bytes/codec.js'
+import type { Compressor } from '../bytes/codec.js'
 import { encodeBlock, loadCodec } from '../bytes/codecs.js'
-import { poolEncoder } from '../bytes/encoder.js'
 import { openPool } from '../bytes/pool.js'
 import { encodeTarMember, tarEnd, tarPadding } from '../bytes/tar.js'
 import { encodeSkippableFrame, encodeStoredFrame, readZstdFrames } from '../bytes/zstd-frames.js'
@@ -187,12 +186,32 @@ export const findWritten = async (file: Device): Promise<Written> => {
   return written
 }
 
-/** Compresses in this thread. */
-const encodeHere: BlockEncoder = async function* (compressor, blockSize, blocks) {
-  await loadCodec(compressor.name)
-  for await (const block of blocks) {
-    const bytes = encodeBlock(compressor, block, blockSize)
-    yield bytes ? { bytes, compressed: true } : { bytes: block, compressed: false }
+/** Makes a frame of a piece, here or on a worker. */
+type Pack = (bytes: Uint8Array) => Promise<Uint8Array>
+
+const packHere = async (): Promise<Pack> => {
+  await loadCodec(ZSTD.name)
+  return async bytes => encodeBlock(ZSTD, bytes, FRAME) ?? encodeStoredFrame(bytes)
+}
+
+/** Frames of all pieces of a device from a byte on, in order; so many at once that no worker waits, and no more. */
+async function* framesOf(
+  content: Device,
+  from: number,
+  pack: Pack,
+  atOnce: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const flying: Promise<Uint8Array>[] = []
+  for (let at = from; at < content.size || flying.length > 0; ) {
+    checkCancelled(signal, 'the backup was being written')
+    if (at < content.size && flying.length < atOnce) {
+      const frame = pack(await content.read(at, Math.min(FRAME, content.size - at)))
+      // one that fails while an earlier one is waited for throws when its turn comes
+      frame.catch(() => {})
+      flying.push(frame)
+      at += FRAME
+    } else yield await flying.shift()!
   }
 }
 
@@ -209,19 +228,14 @@ export const writeFrames = async (
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<void> => {
-  const blocks = async function* (): AsyncGenerator<Uint8Array> {
-    for (let at = contentBytes; at < content.size; at += FRAME) {
-      checkCancelled(signal, 'the backup was being written')
-      yield await content.read(at, Math.min(FRAME, content.size - at))
-    }
-  }
   const pool = content.size - contentBytes > SMALL ? openPool() : undefined
-  const encode = pool ? poolEncoder(pool) : encodeHere
+  const pack: Pack = pool
+    ? async bytes => (await pool.encode(ZSTD, bytes, FRAME)) ?? encodeStoredFrame(bytes)
+    : await packHere()
   let hash = createHash('sha256')
   let [at, done, frames] = [fileBytes, contentBytes, 0]
   try {
-    for await (const { bytes, compressed } of encode(ZSTD, FRAME, blocks(), signal)) {
-      const frame = compressed ? bytes : encodeStoredFrame(bytes)
+    for await (const frame of framesOf(content, contentBytes, pack, pool ? 2 * pool.threads : 1, signal)) {
       await file.write(at, frame)
       hash.update(frame)
       at += frame.length
