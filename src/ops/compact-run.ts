@@ -28,7 +28,7 @@ import type { RunOptions } from './refresh-run.js'
 import { compareAll, hashOfName } from './refresh-write.js'
 import { removeEmptied, removeFile } from './replaced-file.js'
 import { overlayOf } from './reset.js'
-import { checkNothingUnfinished, dropUndo } from './unfinished.js'
+import { checkNothingUnfinished, dropUndo, outcomeFindings } from './unfinished.js'
 
 /** What a compaction came to. Sizes are bytes. */
 export interface CompactOutcome {
@@ -100,7 +100,7 @@ const unchanged = (plan: CompactPlan): CompactOutcome => ({
   usedBytes: plan.usedBytes,
   newBytes: plan.newBytes,
   verified: null,
-  findings: plan.findings,
+  findings: outcomeFindings(plan.findings),
 })
 
 /** The target, which nobody uses. @throws REFUSED, READ_ONLY */
@@ -136,7 +136,7 @@ const compact = async (input: TargetInput, plan: CompactPlan, work: CompactWork)
     if (plan.overlay) await checkUnchanged([{ file: overlayOf(await findTarget(input)), planned: plan.overlay }])
     if (signal?.aborted)
       throw new LiveError('CANCELLED', 'stopped before the new overlay took the place of the old one')
-    let findings = [...plan.findings, ...written.findings]
+    let findings = [...outcomeFindings(plan.findings), ...written.findings]
     if (stageFolder) {
       const staged = await hashOfName(stageFolder, placeName, report, signal)
       isUndoable = false

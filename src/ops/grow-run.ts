@@ -11,7 +11,7 @@ import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './ide
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { overlayOf } from './reset.js'
-import { checkNothingUnfinished, dropUndo } from './unfinished.js'
+import { checkNothingUnfinished, dropUndo, outcomeFindings } from './unfinished.js'
 
 /** What became of an overlay's size. Sizes are bytes. */
 export interface GrowOutcome {
@@ -87,7 +87,7 @@ export async function* runGrow(
           filledBytes,
           exceptions: before.exceptions.count,
           readBack: back.from,
-          findings: plan.findings,
+          findings: outcomeFindings(plan.findings),
         }
       } finally {
         await back.close()

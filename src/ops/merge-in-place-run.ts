@@ -10,7 +10,7 @@ import type { InPlaceVerb, MergeInPlacePlan } from './merge-in-place.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { overlayOf } from './reset.js'
-import { checkNothingUnfinished, dropUndo } from './unfinished.js'
+import { checkNothingUnfinished, dropUndo, outcomeFindings } from './unfinished.js'
 
 /** What became of a merge into the base itself. */
 export interface MergeInPlaceOutcome {
@@ -66,7 +66,7 @@ export async function* runMergeInPlace(
         exceptions: merged.exceptions,
         writtenBytes: merged.bytes,
         verified,
-        findings: plan.findings,
+        findings: outcomeFindings(plan.findings),
       }
     })
   })

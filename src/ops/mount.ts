@@ -7,6 +7,7 @@ import type { TargetInput } from '../liveos/target.js'
 import { mountPlaceOf, ownerOf, readMountState, removeMountState, statePaths, writeMountState } from './mount-state.js'
 import { checkPlanned, descriptionOf, planView, type ViewChoice, type ViewPlan } from './serve-plan.js'
 import { openExportFile, type RunningExport, startExport } from './serve-process.js'
+import { outcomeFindings } from './unfinished.js'
 
 /** What is mounted, and how. */
 export interface MountOptions extends ViewChoice {
@@ -138,7 +139,7 @@ export const mountView = async (input: TargetInput, plan: MountPlan): Promise<Mo
       by: image.by,
       readOnly: plan.readOnly,
       server: running.pid,
-      findings: plan.findings,
+      findings: outcomeFindings(plan.findings),
     }
   } catch (error) {
     if (shown) await unmount(mountPoint).catch(() => undefined)

@@ -59,6 +59,10 @@ export const undoEnds = async ({ overlay }: Target): Promise<Finding[]> => {
   ]
 }
 
+/** Findings of a plan as its outcome tells them: without what could only be done before. */
+export const outcomeFindings = (findings: readonly Finding[]): readonly Finding[] =>
+  findings.filter(({ code }) => code !== 'UNDO_ENDS')
+
 /**
  * Removes the undo journal of an overlay that is about to be changed otherwise: what it says would be wrong from then on.
  * It goes first, as after a cut between the two nobody could tell any more.
