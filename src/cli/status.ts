@@ -16,7 +16,7 @@ export const status = async (
         `the kernel would activate no snapshot here: the overlay is ${found.overlay.state}`,
       )
     process.stdout.write(`${found.overlay.dmsetup}\n`)
-  } else print(json, found, () => describe(found, paint(process.stdout)))
+  } else print(json, found, () => statusWords(found, paint(process.stdout)))
   return found.level === 'ok' ? 0 : ATTENTION
 }
 
@@ -36,6 +36,12 @@ const STATES: Readonly<Record<Status['overlay']['state'], string>> = {
   damaged: 'damaged: it can’t be read right',
   none: 'none: changes of a booted system are lost at power-off',
 }
+
+/** The state of the overlay; not all that a boot takes for a new one is empty. */
+const stateWords = ({ overlay, findings }: Status): string =>
+  overlay.state === 'new' && findings.some(({ code }) => code === 'OVERLAY_HEADER')
+    ? 'new to a boot, but it holds changes'
+    : STATES[overlay.state]
 
 const KEPT: Readonly<Record<NonNullable<Status['live']>['keptIn'], string>> = {
   'overlay of the stick': 'in the overlay of the stick',
@@ -61,7 +67,8 @@ const liveRows = ({ live }: Status): readonly (readonly [string, string] | undef
   ]
 }
 
-const describe = (found: Status, p: Paint): string[] => {
+/** What a look at the overlay found. */
+export const statusWords = (found: Status, p: Paint): string[] => {
   const { overlay, base, home, medium } = found
   const lines = [
     p.bold(safe(found.target)) +
@@ -76,7 +83,7 @@ const describe = (found: Status, p: Paint): string[] => {
     ...rows([
       [
         'overlay',
-        `${overlay.path ?? ''}${overlay.path ? ', ' : ''}${overlay.kind === 'OverlayFS directory' ? overlay.kind : STATES[overlay.state]}`,
+        `${overlay.path ?? ''}${overlay.path ? ', ' : ''}${overlay.kind === 'OverlayFS directory' ? overlay.kind : stateWords(found)}`,
       ],
       overlay.allocatedSectors === null
         ? undefined

@@ -27,6 +27,13 @@ export interface LostContent {
   readonly unknown: string | null
 }
 
+/** How many changed chunks are lost, in words. @param atLeast  the list went on where nothing can be read any more */
+export const lostWords = ({ lost, atLeast }: { readonly lost: number; readonly atLeast: boolean }): string => {
+  const chunks = lost === 1 ? 'changed chunk' : 'changed chunks'
+  if (!atLeast) return `${lost} ${chunks}`
+  return lost === 0 ? 'changed chunks, nobody knows how many,' : `at least ${lost} ${chunks}`
+}
+
 const NOTHING: LostContent = { files: [], others: [], unknown: null }
 
 /**

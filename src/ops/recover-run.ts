@@ -14,7 +14,6 @@ import { type Progress, progressing, type Report } from './progress.js'
 import { needsReplay, type RecoverPlan } from './recover.js'
 import { checkWritten, clearTear, commitRepairs, holdOf, watchedRanges } from './recover-commit.js'
 import { type CheckedRoot, checkRepaired } from './recover-fsck.js'
-import type { LostContent } from './recover-lost.js'
 import { sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
 import { overlayOf } from './reset.js'
@@ -38,7 +37,7 @@ export interface RecoverOutcome {
   readonly changed: boolean
   readonly damage: RecoverPlan['damage']
   readonly clearedInvalid: boolean
-  readonly list: { readonly kept: number; readonly lost: number; readonly content: LostContent }
+  readonly list: Omit<RecoverPlan['list'], 'tear'>
   readonly size: { readonly before: number; readonly after: number }
   /** null where nothing was checked */
   readonly fsck: {
@@ -122,7 +121,7 @@ const released = ({ path, name }: HostFile, { damage, list, size }: RecoverPlan)
   changed: true,
   damage,
   clearedInvalid: true,
-  list: { kept: list.kept, lost: 0, content: list.content },
+  list: { kept: list.kept, lost: 0, atLeast: false, content: list.content },
   size: { before: size.before, after: size.before },
   fsck: null,
   readBack: null,
@@ -167,7 +166,12 @@ const recover = async (
       overlay: overlay.path,
       damage: salvage.damage,
       clearedInvalid: salvage.header === 'invalid',
-      list: { kept: store.exceptions.count, lost: salvage.lostCount, content: plan.list.content },
+      list: {
+        kept: store.exceptions.count,
+        lost: salvage.lostCount,
+        atLeast: salvage.lostAtLeast,
+        content: plan.list.content,
+      },
       fsck: checked
         ? {
             program: checked.program,

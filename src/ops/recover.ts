@@ -11,7 +11,7 @@ import type { WritableTarget } from '../liveos/target.js'
 import { canExportAsFile } from './exported-root.js'
 import { mostSize } from './grow-size.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
-import { type LostContent, lostContent } from './recover-lost.js'
+import { type LostContent, lostContent, lostWords } from './recover-lost.js'
 import { sizeByItself, sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
 import { overlayOf } from './reset.js'
@@ -47,6 +47,8 @@ export interface RecoverPlan {
     readonly kept: number
     /** entries that follow the place where it stops making sense */
     readonly lost: number
+    /** true where more is lost than those: the list went on past the end of the file, or not all of it can be read */
+    readonly atLeast: boolean
     readonly tear: Tear | null
     readonly content: LostContent
   }
@@ -232,6 +234,13 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
       ? { before: view.cow.size, after: view.cow.size }
       : await planSize(target, view, options, findings)
     const written = (size.after ?? size.before) - size.before
+    const list: RecoverPlan['list'] = {
+      kept: store.exceptions.count,
+      lost: salvage.lostCount,
+      atLeast: salvage.lostAtLeast,
+      tear: salvage.tear ?? null,
+      content,
+    }
     const plan: Omit<RecoverPlan, 'steps'> = {
       verb: 'recover',
       target: target.name,
@@ -242,7 +251,7 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
       damage: salvage.damage,
       clearsInvalid: salvage.header === 'invalid',
       writesHeader: salvage.header === 'guessed',
-      list: { kept: store.exceptions.count, lost: salvage.lostCount, tear: salvage.tear ?? null, content },
+      list,
       size,
       fsck,
       estimatedSeconds: Math.round(
@@ -250,8 +259,8 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
       ),
       cannotBoot: `from the moment that ${overlay.name} is marked invalid until it is marked valid again, less than a minute for most; before, it is as it was`,
       lost: [
-        ...(salvage.tear && salvage.lostCount > 0
-          ? [`${salvage.lostCount} changed chunks that its list does not lead to any more`]
+        ...(salvage.tear && (list.lost > 0 || list.atLeast)
+          ? [`${lostWords(list)} that its list does not lead to any more`]
           : []),
         ...(options.dropLog && fsck?.program === 'xfs_repair'
           ? ['what the log of the XFS holds: the last changes']

@@ -1,5 +1,6 @@
 import type { Device } from '../block/device.js'
 import { SECTOR } from '../block/snapshot/layout.js'
+import { salvageStore } from '../block/snapshot/salvage.js'
 import { statusLine } from '../block/snapshot/status.js'
 import { isStore, readStore, type Store } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
@@ -8,6 +9,7 @@ import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { advised } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
@@ -250,6 +252,7 @@ export const overlayStatus = async (
   }
   if (store.truncated)
     return damaged(`${path} was cut off: its last metadata area is full and the next one lies past its end`)
+  if (store.state === 'new') await lostHeader(target, file, originSize, findings)
   const state: OverlayState = store.state === 'invalid' ? 'invalid' : store.full ? 'full' : store.state
   const percent = Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10
   judge(target.name, path, state, percent, findings, input)
@@ -276,6 +279,28 @@ export const overlayStatus = async (
     left,
     dmsetup: originSize === undefined ? null : statusLine(store, originSize),
   }
+}
+
+/** A new overlay is all free room to a boot, also where a list of changes lies behind a header that was cleared. */
+const lostHeader = async (
+  target: Target,
+  file: OpenedFile,
+  originSize: number | undefined,
+  findings: Finding[],
+): Promise<void> => {
+  const { damage, store } = await salvageStore(file, { originSize })
+  if (damage !== 'header' || !store) return
+  findings.push({
+    code: 'OVERLAY_HEADER',
+    severity: 'error',
+    where: file.path,
+    message: `its header is gone, so a boot takes it for a new one and writes over the ${store.exceptions.count} changes that its list still has`,
+    remedy: advised(
+      target,
+      address =>
+        `liveos recover ${address} --chunk ${store.chunkSectors} takes them back into use; liveos reset ${address} empties it for good`,
+    ),
+  })
 }
 
 /** An OverlayFS: what its upper directory takes, and what the stick has left for it. */

@@ -41,6 +41,8 @@ export interface ReadEntries {
   readonly tear: Tear | undefined
   readonly lost: readonly LostException[]
   readonly lostCount: number
+  /** true where more may follow than were counted: the list goes on past the end of the file, or not all of it can be read */
+  readonly lostAtLeast: boolean
   readonly staleBehind: boolean
 }
 
@@ -255,12 +257,12 @@ export const readEntries = async (cow: Device, geometry: ListGeometry): Promise<
   else tear = earliest(tear, twin)
   const kept = Math.min(oldList.count, tear?.index ?? oldList.count)
   const entries = { oldChunks: oldList.to(kept), newChunks: newList.to(kept) }
-  const behind = tear ? await lostBehind(cow, geometry, tear, entries) : { lost: [], lostCount: 0, pastOrigin: 0 }
+  const behind = tear ? await lostBehind(cow, geometry, tear, entries) : NONE_LOST
   // One entry alone is rather damaged than of another base.
   if (tear?.kind === 'wrong base' && behind.pastOrigin < 2 && tear.index > 0) tear = { ...tear, kind: 'torn' }
   const staleBehind = !tear && (await isStale(cow, geometry, areaCount))
-  const { lost, lostCount } = behind
-  return { ...entries, tear, lost, lostCount, staleBehind }
+  const { lost, lostCount, lostAtLeast } = behind
+  return { ...entries, tear, lost, lostCount, lostAtLeast, staleBehind }
 }
 
 const earliest = (one: Tear | undefined, other: Tear | undefined): Tear | undefined =>
@@ -298,23 +300,32 @@ const twinTear = (
   return tear
 }
 
+type Lost = Pick<ReadEntries, 'lost' | 'lostCount' | 'lostAtLeast'> & { readonly pastOrigin: number }
+
+const NONE_LOST: Lost = { lost: [], lostCount: 0, lostAtLeast: false, pastOrigin: 0 }
+
 /** Entries from a tear on: how many there are, and those whose numbers make sense by themselves and are not kept before. */
 const lostBehind = async (
   cow: Device,
   geometry: ListGeometry,
   tear: Tear,
   kept: { readonly newChunks: Float64Array; readonly oldChunks: Float64Array },
-): Promise<Pick<ReadEntries, 'lost' | 'lostCount'> & { readonly pastOrigin: number }> => {
+): Promise<Lost> => {
   const { perArea, chunkCount, originChunks } = geometry
   const lost: LostException[] = []
   let lostCount = 0
+  let lostAtLeast = false
+  let ended = false
   let pastOrigin = 0
   const known = new Set<number>()
   const keptNew = kept.newChunks.slice().sort()
   const isKept = (chunk: number): boolean => keptNew[placeOf(keptNew, chunk)] === chunk
-  for (let index = Math.floor(tear.index / perArea); areaChunk(index, perArea) < chunkCount; index++) {
+  for (let index = Math.floor(tear.index / perArea); !ended && areaChunk(index, perArea) < chunkCount; index++) {
     const area = await readArea(cow, geometry, index)
-    if (!area) continue
+    if (!area) {
+      lostAtLeast = true
+      continue
+    }
     let last = -1
     for (let n = 0; n < perArea; n++) {
       const place = index * perArea + n
@@ -330,9 +341,9 @@ const lostBehind = async (
       known.add(newChunk)
       lost.push({ index: place, oldChunk, newChunk })
     }
-    if (last < perArea - 1) break
+    ended = last < perArea - 1
   }
-  return { lost, lostCount, pastOrigin }
+  return { lost, lostCount, lostAtLeast: lostAtLeast || !ended, pastOrigin }
 }
 
 /** True where the area behind the last one holds a list that could be one. */

@@ -53,6 +53,8 @@ export interface Salvage {
   readonly lost: readonly LostException[]
   /** how many entries follow the tear, readable or not */
   readonly lostCount: number
+  /** true where more may follow than were counted: the list goes on past the end of the file, or not all of it can be read */
+  readonly lostAtLeast: boolean
   /** true where a list of an earlier life follows the end; the kernel clears it before it gets there */
   readonly staleBehind: boolean
 }
@@ -72,6 +74,7 @@ const nothing = (damage: DamageClass, header: Salvage['header']): Salvage => ({
   tear: undefined,
   lost: [],
   lostCount: 0,
+  lostAtLeast: false,
   staleBehind: false,
 })
 
@@ -164,6 +167,7 @@ export const salvageStore = async (
     tear: entries.tear,
     lost: entries.lost,
     lostCount: entries.lostCount,
+    lostAtLeast: entries.lostAtLeast,
     staleBehind: entries.staleBehind,
   }
 }

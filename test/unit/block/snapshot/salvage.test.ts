@@ -92,12 +92,17 @@ describe('classes', () => {
         lostCount: 7,
       },
     )
+    // the last list that is there is full, and went on past the end
+    expect(found.lostAtLeast).toBe(true)
+    const ends = await salvage(store(60).subarray(0, 60 * 512))
+    expect([ends.damage, ends.lostCount, ends.lostAtLeast]).toEqual(['truncated', 3, false])
     const border = await salvage(whole.subarray(0, 34 * 512))
     expect({ damage: border.damage, kept: kept(border).length, tear: border.tear?.field }).toEqual({
       damage: 'truncated',
       kept: 32,
       tear: 'size',
     })
+    expect([border.lostCount, border.lostAtLeast]).toEqual([0, true])
     expect(border.store).toMatchObject({ truncated: true, full: true })
     expect((await salvage(whole.subarray(0, 512))).damage).toBe('too small')
     expect((await salvage(whole.subarray(0, 100))).damage).toBe('too small')
@@ -130,6 +135,7 @@ describe('classes', () => {
       kept: Array.from({ length: 50 }, (_, n) => 5000 - n),
     })
     expect(found.tear!.index).toBe(50)
+    expect(found.lostAtLeast).toBe(false)
     expect(found.lostCount).toBeGreaterThanOrEqual(49)
     expect(found.lost.map(({ index }) => index)).toContain(51)
   })
@@ -340,4 +346,5 @@ it('a list whose lists can not be read ends there', async () => {
     kept: 32,
     field: 'area',
   })
+  expect(found.lostAtLeast).toBe(true)
 })
