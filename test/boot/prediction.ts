@@ -53,7 +53,9 @@ const PLAIN = /^(\/dev\/mapper\/|LiveOS_rootfs$)/
 
 const mountDifferences = ({ mounts }: Predicted, seen: Seen): string[] => {
   const found: string[] = []
-  for (const { source, target, type, options } of mounts) {
+  for (const [index, { source, target, type, options }] of mounts.entries()) {
+    // What another is mounted over is not seen there.
+    if (mounts.slice(index + 1).some(later => later.target === target)) continue
     const there = mountsAt(seen, target)
     const fits = there.some(
       mount =>
