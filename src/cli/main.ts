@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CommanderError, InvalidArgumentError } from '@commander-js/extra-typings'
 import { LiveError } from '../error.js'
+import { toleratePipe } from './pipe.js'
 import { buildProgram } from './program.js'
 import { fail, printError } from './run.js'
 import { EXIT } from './words.js'
@@ -20,6 +21,7 @@ const version = (): string => {
  * @returns     the exit code
  */
 export const main = async (argv: readonly string[]): Promise<number> => {
+  toleratePipe()
   let code = 0
   const json = argv.includes('--json')
   try {

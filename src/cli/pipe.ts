@@ -1,3 +1,15 @@
+let isTolerated = false
+
+/** Whoever reads our words may go, as for `liveos --help | head`: what is done is done to its end all the same. */
+export const toleratePipe = (): void => {
+  if (isTolerated) return
+  isTolerated = true
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+    })
+}
+
 /** 128 + SIGPIPE, as a shell tells of a program that was ended by it. */
 const BROKEN_PIPE = 141
 
