@@ -101,6 +101,18 @@ const versionReason = ({ shown }: PlannedBoot): Reason | undefined => {
   }
 }
 
+/** An initrd that can't be read is no reason by itself, but what rests on it is not looked at then. */
+const initrdReason = ({ shown }: PlannedBoot): Reason | undefined =>
+  shown.initrd.failure === null
+    ? undefined
+    : {
+        code: 'INITRD_UNREAD',
+        severity: 'note',
+        message: `the initrd is not known, so what its version means is not looked at: ${shown.initrd.failure}`,
+        argument: undefined,
+        changes: [],
+      }
+
 /** Findings that boot-plan has of its own business and doctor has elsewhere. */
 const OWN: readonly string[] = ['IMAGE_NOT_READ', 'OVERLAY_INVALID', 'SIZE_WITHOUT_EFFECT', 'NOT_LIVE']
 
@@ -117,12 +129,9 @@ const BY_VERSION: readonly string[] = [
 
 const reasonsOf = (boot: PlannedBoot, stick: OnStick): Reason[] => {
   if (boot.initrd?.maker !== undefined && boot.initrd.maker !== 'dracut') return []
-  const mismatch = versionReason(boot)
+  const own = [versionReason(boot), initrdReason(boot)].filter(reason => reason !== undefined)
   const left = boot.shown.versionAssumed ? [...OWN, ...BY_VERSION] : OWN
-  return [
-    ...(mismatch ? [mismatch] : []),
-    ...persistenceReasons(boot, stick).filter(({ code }) => !left.includes(code)),
-  ]
+  return [...own, ...persistenceReasons(boot, stick).filter(({ code }) => !left.includes(code))]
 }
 
 /** What an entry that somebody has to choose says of itself. */
@@ -146,12 +155,13 @@ const menuWords = ({ reason, entries }: Told, kept: ReadonlySet<Firmware>): stri
     : ''
 }
 
-const tellOf = (told: Told, kept: ReadonlySet<Firmware>, canFix: boolean, tell: Tell): void => {
+/** @param fix  what there is to say about the diff; undefined where there is none */
+const tellOf = (told: Told, kept: ReadonlySet<Firmware>, fix: string | undefined, tell: Tell): void => {
   const { reason, where, entries } = told
   const { argument: _, changes, code, severity, message, remedy, ...more } = reason
   const [first] = entries
   const others = entries.length > 1 ? ` (and ${entries.length - 1} more)` : ''
-  const diff = changes.length > 0 && canFix ? 'see the diff, which --fix applies' : undefined
+  const diff = changes.length > 0 ? fix : undefined
   tell(
     code,
     severity,
@@ -258,9 +268,14 @@ const look = async (source: Source, tell: Tell): Promise<BootCheckup> => {
     const fix = await fixOf(edit, tell)
     if (fix) fixes.push(fix)
   }
+  const fixWords =
+    source.kind === 'directory'
+      ? 'see the diff, which --fix applies'
+      : 'see the diff, which liveos doctor DIR --fix applies with the stick mounted at DIR'
   for (const one of told.values()) {
     const path = one.entries[0]!.found.entry.place.path
-    tellOf(one, kept, edits.size > 0 && fixes.some(fix => fix.path.toLowerCase() === path.toLowerCase()), tell)
+    const isFixed = edits.size > 0 && fixes.some(fix => fix.path.toLowerCase() === path.toLowerCase())
+    tellOf(one, kept, isFixed ? fixWords : undefined, tell)
   }
   return { fixes, usedOverlays: [...used], codes: [...told.values()].map(({ reason }) => reason.code) }
 }

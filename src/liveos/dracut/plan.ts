@@ -9,7 +9,7 @@ import { homePlan } from './home.js'
 import { liveDevice } from './live-device.js'
 import { overlayChoice } from './overlay-choice.js'
 import { overlayfsRoot, overlayOnTop } from './overlayfs-root.js'
-import { type LiveSettings, liveSettings } from './settings.js'
+import type { LiveSettings } from './settings.js'
 import { writableImage } from './writable-image.js'
 
 /** What becomes of a boot: `waits` for a device that is not there and ends in a shell, `unknown` where other programs decide. */
@@ -236,15 +236,4 @@ export const planBoot = (settings: LiveSettings, initrd: PlanInitrd, facts: Live
     ? { kind: 'overlayfs', ...image, upper: onTop.upper }
     : { kind: made.kind, ...image, upper: made.upper }
   return finish(at, root, overlay)
-}
-
-/** The same from a command line: `look` finds what is where its settings look. */
-export const planCommandLine = async (
-  list: readonly Argument[],
-  version: number,
-  initrd: PlanInitrd,
-  look: (settings: LiveSettings) => Promise<LiveFacts>,
-): Promise<BootPlan> => {
-  const settings = liveSettings(list, version)
-  return planBoot(settings, initrd, await look(settings))
 }

@@ -9,6 +9,10 @@ const SKIPPABLE = 0x184d2a5
 /** what a block unpacks to at most */
 const MAX_BLOCK = 128 << 10
 const RLE = 1
+const COMPRESSED = 2
+/** A frame takes the memory that it unpacks to: no initrd is packed to less than a hundredth. */
+const MOST_RATIO = 100
+const SMALL = 64 << 20
 /** bytes; what the kernel takes */
 const MAX_WINDOW = 128 << 20
 /** Bytes of a frame as stored; it is held in memory as a whole. */
@@ -41,14 +45,17 @@ const readFrame = async (from: ByteReader, most: number): Promise<Frame> => {
     const header = await keep(3, 'Block_Header')
     const word = header[0]! | (header[1]! << 8) | (header[2]! << 16)
     last = (word & 1) !== 0
-    await keep(((word >> 1) & 3) === RLE ? 1 : word >> 3, 'Block_Content')
-    capacity += MAX_BLOCK
+    const type = (word >> 1) & 3
+    await keep(type === RLE ? 1 : word >> 3, 'Block_Content')
+    capacity += type === COMPRESSED ? MAX_BLOCK : Math.min(MAX_BLOCK, word >> 3)
     if (capacity - MAX_BLOCK > most) throw new CodecError(`zstd: it unpacks to more than ${most} bytes`)
   }
   if (descriptor & 4) await keep(4, 'Content_Checksum')
   const bytes = Buffer.concat(parts)
   const { windowSize, contentSize } = parseZstdFrame(bytes)
   const room = Math.min(capacity, contentSize ?? capacity)
+  if (room > Math.max(SMALL, MOST_RATIO * bytes.length))
+    throw new CodecError(`zstd: ${bytes.length} bytes that unpack to ${room}`)
   // The decoder refuses a window above the room: `zstd --ultra` has one of up to 128 MiB whatever it packs.
   return { bytes, capacity: Math.max(1, room, Math.min(windowSize, MAX_WINDOW)) }
 }

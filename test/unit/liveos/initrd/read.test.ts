@@ -116,6 +116,25 @@ describe('readInitrd', () => {
     expect((await failure(wrong)).message).toMatch(/checksum/)
   })
 
+  it('takes no memory for a zstd frame that would be a bomb', async () => {
+    // a window of 128 KiB, then blocks of one byte that stands for 128 KiB
+    const bomb = (blocks: number): Buffer => {
+      const block = Buffer.from([(1 << 1) | 0, 0, 0x10, 0])
+      const last = Buffer.from([(1 << 1) | 1, 0, 0x10, 0])
+      return Buffer.concat([
+        Buffer.from('28b52ffd0038', 'hex'),
+        ...Array.from({ length: blocks - 1 }, () => block),
+        last,
+      ])
+    }
+    const before = process.memoryUsage().rss
+    for (const blocks of [1000, 20_000]) {
+      const error = await failure(bomb(blocks))
+      expect(error).toMatchObject({ code: 'CORRUPT', data: { field: 'zstd' } })
+    }
+    expect(process.memoryUsage().rss - before).toBeLessThan(100 << 20)
+  })
+
   it('stops a bomb at 2 GiB', async () => {
     // a member of almost 4 GiB of NULs, of which deflate makes a thousandth
     const size = 64 << 20
