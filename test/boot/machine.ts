@@ -6,6 +6,8 @@ import { run } from './run.js'
 
 const GUEST = fileURLToPath(new URL('./guest', import.meta.url))
 const OUT_MIB = 16
+/** What dracut and systemd say where a boot can not go on. */
+const EMERGENCY = /Entering emergency mode|Press Enter for (system )?maintenance/
 
 /** What a machine is to do. */
 export interface MachineOptions extends Omit<BootOptions, 'serial'> {
@@ -65,12 +67,21 @@ export const bootAndRun = async (target: string, options: MachineOptions): Promi
   command.push(...disk(archive, 'test-in', ',readonly=on'), ...disk(result, 'test-out', ''), '-no-reboot')
   const began = Date.now()
   const running = await startBoot({ ...plan, serial: false, command })
-  const late = setTimeout(() => void running.stop().catch(() => undefined), seconds * 1000)
+  const end = (): void => void running.stop().catch(() => undefined)
+  const late = setTimeout(end, seconds * 1000)
+  // Nobody is there to press Enter.
+  const watching = setInterval(() => {
+    void readFile(console, 'latin1').then(
+      text => (EMERGENCY.test(text) ? end() : undefined),
+      () => undefined,
+    )
+  }, 2000)
   let outcome: BootOutcome
   try {
     outcome = await running.ended
   } finally {
     clearTimeout(late)
+    clearInterval(watching)
   }
   const took = Math.round((Date.now() - began) / 1000)
   const text = (name: string): Promise<string> => readFile(join(folder, 'out', name), 'utf8')
