@@ -87,12 +87,10 @@ const used = (at: Drafting, word: OverlayWord): OverlayChoice => {
         : `${found.content} with overlayfs and ovlwork in it`
     at.say('overlay', `${place} is ${what}, so the root is an OverlayFS`, settings.overlay.from)
     at.overlayfs = 'required'
-    if (settings.reset.value && !settings.readOnly.value)
-      at.say('reset', 'it is emptied: all its changes are lost', settings.reset.from)
   }
   if (settings.readOnly.value)
     at.say('read-only', 'it is only read; a temporary overlay goes over it', settings.readOnly.from)
-  else at.changes = settings.reset.value ? 'emptied' : 'kept'
+  else at.changes = settings.reset.value && kind === 'dm-snapshot' ? 'emptied' : 'kept'
   const why = `it is there${word.automatic ? ', under the name that label and UUID of the medium make' : ''}`
   return { kind, shown: { device: match.device!.name, path: word.path, kind, used: true, why } }
 }

@@ -86,6 +86,23 @@ const moduleEffects = (at: Drafting, persistent: boolean): string | undefined =>
   return '/overlay'
 }
 
+/**
+ * Whether the overlay's directory is emptied.
+ *
+ * WHY it may not: the overlayfs module does that, and only where it hears that there is an OverlayFS.
+ */
+const resets = (at: Drafting): boolean => {
+  const { reset, version } = at.settings
+  if (!reset.value) return false
+  if (isTold(at)) {
+    at.say('reset', 'it is emptied: all its changes are lost', reset.from)
+    return true
+  }
+  const message = `dracut ${version} does not empty an OverlayFS that no argument asks for: ${reset.from?.raw} has no effect`
+  at.tell('RESET_WITHOUT_EFFECT', 'warning', message, reset.from, { remedy: 'add rd.live.overlay.overlayfs' })
+  return false
+}
+
 /** The root as an OverlayFS over the image. @returns where changes are kept, undefined where in memory */
 export const overlayfsRoot = (at: Drafting, base: BaseImage, choice: OverlayChoice): string | undefined => {
   const { settings, initrd } = at
@@ -116,7 +133,7 @@ export const overlayfsRoot = (at: Drafting, base: BaseImage, choice: OverlayChoi
   const options = `${lowerdir},upperdir=/run/overlayfs,workdir=/run/ovlwork`
   at.mounts.push({ source: base.file, target: '/run/rootfsbase', type: undefined, options: 'ro' })
   at.mounts.push({ source: 'LiveOS_rootfs', target: '/', type: 'overlay', options })
-  if (persistent) at.changes = settings.reset.value ? 'emptied' : 'kept'
+  if (persistent) at.changes = resets(at) ? 'emptied' : 'kept'
   return upper
 }
 

@@ -360,6 +360,15 @@ describe('an OverlayFS', () => {
     expect(short({ args: `rd.live.overlay.overlayfs rd.live.overlay.readonly`, version: 110 })).toBe('fails')
   })
 
+  it('is not emptied by dracut 59, which tells nobody of it', () => {
+    const args = `${PATHED} rd.live.overlay.reset`
+    const given = { args, found: DIRECTORY, version: 59, initrd: { systemd: false } }
+    expect(short(given)).toBe(`kept overlayfs ${PATH}`)
+    expect(codes(given)).toEqual(['RESET_WITHOUT_EFFECT'])
+    expect(short({ ...given, version: 60 })).toBe(`emptied overlayfs ${PATH}`)
+    expect(short({ ...given, args: `${args} rd.live.overlay.overlayfs` })).toBe(`emptied overlayfs ${PATH}`)
+  })
+
   it('takes no size', () => {
     expect(codes({ args: 'rd.live.overlay.overlayfs rd.live.overlay.size=512' })).toEqual(['SIZE_WITHOUT_EFFECT'])
   })
