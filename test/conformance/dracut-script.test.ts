@@ -25,7 +25,7 @@ import { gate } from '../support/tools.js'
  * judged with DRACUT_MODULES=/path/to/modules.d DRACUT_VERSION=111.
  */
 const modules = process.env.DRACUT_MODULES ?? DRACUT_MODULES
-const RUNS = Number(process.env.DRACUT_RUNS ?? 60)
+const RUNS = Number(process.env.DRACUT_RUNS ?? 40)
 
 /** Until 103 the version stands in a file beside the modules, later in dracut itself. */
 const version = (): number => {

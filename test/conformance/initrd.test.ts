@@ -4,12 +4,14 @@ import { dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { openFile } from '../../src/block/file.js'
 import { memory } from '../../src/block/memory.js'
+import { isLiveError } from '../../src/error.js'
 import { readInitrd } from '../../src/liveos/initrd/read.js'
 import { random } from '../support/random.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
 const place = temporary()
+const FLIPS = 12
 
 /** A tree with what an initrd of dracut has, and an archive of it by cpio. */
 const tree = async (): Promise<string> => {
@@ -63,6 +65,16 @@ for (const [packing, tool, args] of PACKERS)
     // cut in the middle, it is damaged
     const cut = readInitrd(memory(packed.subarray(0, packed.length >> 1), 'initrd'))
     await expect(cut).rejects.toMatchObject({ code: 'CORRUPT' })
+    // with a bit of it flipped, it is a value or an error of ours
+    const draws = random()
+    for (let n = 0; n < FLIPS; n++) {
+      const bytes = Buffer.from(packed)
+      const at = n % 2 === 0 ? draws.below(bytes.length) : draws.below(64)
+      bytes[at]! ^= 1 << draws.below(8)
+      const found = await readInitrd(memory(bytes, 'initrd')).catch((error: unknown) => error)
+      if (found instanceof Error)
+        expect(isLiveError(found), `seed ${draws.seed}, byte ${at}: ${found.stack}`).toBe(true)
+    }
   })
 
 const early_ = async (): Promise<string> => {
