@@ -220,6 +220,10 @@ needTools(...IMAGE_TOOLS).describe('a stick in an image', () => {
     const plan = await planBootFix({ target })
     expect(plan.files).toHaveLength(1)
     await failure(finished(runBootFix(plan)), 'READ_ONLY')
+    // nor is that offered, but said how it could be
+    const { findings, remedies } = await doctor(target)
+    expect(remedies).toEqual([])
+    expect(findings.find(({ code }) => code === 'BOOT_OVERLAY_NOT_ASKED')?.remedy).toContain('mounted at DIR')
   })
 })
 
