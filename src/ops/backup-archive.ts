@@ -17,9 +17,9 @@ export interface Archive {
 
 /** Content of a frame that is expanded at once. */
 const MAX_CONTENT = 8 << 20
-/** Frames of an archive, and members. */
 const MAX_FRAMES = 1 << 20
-const MAX_MEMBERS = 1 << 20
+/** Members of a backup, which has few. */
+const MAX_MEMBERS = 10_000
 /** Frames that are kept expanded. */
 const KEPT = 4
 
@@ -151,7 +151,7 @@ export const openArchive = async (file: Device): Promise<Archive> => {
   const members = new Map<string, TarEntry>()
   let count = 0
   for await (const entry of readTar(content)) {
-    if (++count > MAX_MEMBERS) throw unsupported('archive of more than 1048576 members', file.name)
+    if (++count > MAX_MEMBERS) throw unsupported('backup of more than 10000 members', file.name)
     members.set(decodeName(entry.path), entry)
   }
   return {

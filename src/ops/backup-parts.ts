@@ -93,15 +93,16 @@ export const findParts = async (
       if (files.length === 0) note('NO_BOOT_CONFIG', target.name, `${target.name} has no boot configuration`)
     }
     if (kinds.has('home') && target.home) parts.push(await filePart('home', onStick(target.home.name), target.home))
-    if (kinds.has('overlay')) {
+    if (kinds.has('overlay') || kinds.has('changes')) {
       if (target.overlayDirectory)
         throw unsupported(
           'OverlayFS directory',
           target.overlayDirectory,
           `the changes are kept in the directory ${target.overlayDirectory}, which a backup can't hold yet: keep it with tar, and the rest with --only boot,home`,
         )
-      if (target.overlay) parts.push(await filePart('overlay', onStick(target.overlay.name), target.overlay))
-      else
+      if (target.overlay && kinds.has('overlay'))
+        parts.push(await filePart('overlay', onStick(target.overlay.name), target.overlay))
+      if (!target.overlay)
         note(
           'NO_OVERLAY',
           target.name,

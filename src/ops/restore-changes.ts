@@ -65,6 +65,18 @@ interface Changes {
   readonly removed: readonly string[]
 }
 
+/** The directory that holds the list, told from one of that name in the root by what is in it; of several the last. */
+const ownDirectory = async (fs: XattrFileSystem): Promise<string | undefined> => {
+  const found: string[] = []
+  for (const { name, kind } of await fs.list('/')) {
+    if (kind !== 'directory' || !OWN.test(name) || (await fs.stat(`/${name}`)).mtime !== 0) continue
+    const [only, ...more] = await fs.list(`/${name}`)
+    if (only?.name === 'deleted' && only.kind === 'file' && more.length === 0) found.push(name)
+  }
+  const number = (name: string): number => Number(name.split('-')[1] ?? 1)
+  return found.sort((a, b) => number(a) - number(b)).at(-1)
+}
+
 const openChanges = async (device: Device): Promise<Changes> => {
   const { manifest, open } = await openBackup(device)
   const part = manifest.parts.find(({ kind }) => kind === 'changes')
@@ -76,12 +88,7 @@ const openChanges = async (device: Device): Promise<Changes> => {
     )
   const tar = open(part)
   const fs = await openTarTree(tar)
-  // of several such names, ours is the one that the root had not got: the last
-  const own = (await fs.list('/'))
-    .map(({ name }) => name)
-    .filter(name => OWN.test(name))
-    .sort((a, b) => Number(a.split('-')[1] ?? 1) - Number(b.split('-')[1] ?? 1))
-    .at(-1)
+  const own = await ownDirectory(fs)
   const list = own === undefined ? undefined : await fs.open(`/${own}/deleted`)
   if (list && list.size > MAX_LIST)
     throw corrupt({

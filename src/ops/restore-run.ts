@@ -12,7 +12,7 @@ import { type Progress, progressing, type Report } from './progress.js'
 import { thisOwner } from './refresh-owner.js'
 import type { RunOptions } from './refresh-run.js'
 import { removeFile } from './replaced-file.js'
-import { checkFree, findRestore, markOfBackup, type PlannedFile, type RestorePlan } from './restore.js'
+import { checkFree, checkState, findRestore, markOfBackup, type PlannedFile, type RestorePlan } from './restore.js'
 import { rewrittenBoot } from './restore-boot.js'
 import { type MediumName, mediumNameOf } from './restore-identity.js'
 import {
@@ -78,7 +78,10 @@ export async function* runRestore(
     }
     const home = await folderAt((await findRestore(input)).path)
     const state = await readRestoreState(home)
-    if (state !== undefined && state !== 'unreadable') await checkNotRestoring(state.owner, home.path)
+    if (state !== undefined && state !== 'unreadable') {
+      await checkNotRestoring(state.owner, home.path)
+      await checkState(input, home, state)
+    }
     const isPastWriting = state !== undefined && state !== 'unreadable' && state.step !== 'writing'
     if (isPastWriting !== (plan.resume?.does === 'finish') || (state !== undefined) !== (plan.resume !== null))
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
@@ -272,6 +275,7 @@ export const abandonRestore = async (input: TargetInput): Promise<readonly strin
     throw new LiveError('NOT_FOUND', `no restore was cut short in ${home.path}`, { path: home.path })
   if (state !== 'unreadable') {
     await checkNotRestoring(state.owner, home.path)
+    await checkState(input, home, state)
     if (state.step !== 'writing')
       throw new LiveError(
         'REFUSED',

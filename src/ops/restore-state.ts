@@ -72,8 +72,8 @@ const isFile = (value: unknown): value is RestoredFile =>
   isObject(value) &&
   typeof value.folder === 'string' &&
   typeof value.name === 'string' &&
-  value.name !== '' &&
-  !value.name.includes('/') &&
+  !['', '.', '..'].includes(value.name) &&
+  !/[/\0]/.test(value.name) &&
   typeof value.size === 'number' &&
   typeof value.sha256 === 'string'
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { join, relative } from 'node:path'
+import { realpath } from 'node:fs/promises'
+import { dirname, join, relative, resolve, sep } from 'node:path'
 import { openFile } from '../block/file.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -21,7 +22,7 @@ import { type BackupManifest, encodeManifest, type PartKind } from './backup-man
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { mediumNameOf } from './restore-identity.js'
 import { bootPlaces, homePlace, imageOf, overlayPlace, type Placed } from './restore-place.js'
-import { checkNotRestoring, type RestoreState, readRestoreState } from './restore-state.js'
+import { checkNotRestoring, RESTORE_STATE, type RestoreState, readRestoreState } from './restore-state.js'
 
 /** What is put back. */
 export interface RestoreOptions {
@@ -97,6 +98,7 @@ export const planRestore = async (
   const state = await readRestoreState(home)
   if (state !== undefined && state !== 'unreadable') {
     await checkNotRestoring(state.owner, home.path)
+    await checkState(input, home, state)
     if (state.step !== 'writing') return planFinish(input, options, home, state)
   }
   const target = await findTarget(input)
@@ -123,6 +125,39 @@ export const checkFree = async (target: WritableTarget): Promise<void> => {
       `the home image ${target.home?.path} is attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
       { path: target.home?.path ?? '', loop: loop.name },
     )
+}
+
+/**
+ * Checks what the stick says of a restore that was cut short, before files are renamed by it: they lie on this stick, and nobody
+ * uses them.
+ *
+ * @throws REFUSED, READ_ONLY
+ */
+export const checkState = async (input: TargetInput, home: Folder, { files }: RestoreState): Promise<void> => {
+  const target = await findTarget({ ...input, overlay: undefined, baseOnly: true })
+  await checkNotInUse(target)
+  await checkWritable(target)
+  const root = `${await realpath(dirname(home.path))}${sep}`
+  const elsewhere = input.overlay === undefined ? undefined : dirname(resolve(input.overlay))
+  for (const { folder, name } of files) {
+    const path = join(home.path, folder)
+    const real = await realpath(path).catch(() => undefined)
+    if (real === undefined || !(`${real}${sep}`.startsWith(root) || path === elsewhere))
+      throw new LiveError(
+        'REFUSED',
+        `${RESTORE_STATE} in ${home.path} speaks of ${join(path, name)}, which is not on this stick${elsewhere === undefined ? ': name the overlay with --overlay as the restore did that was cut short' : ''}`,
+        { path: home.path },
+      )
+    for (const end of ['', OLD_SUFFIX, NEW_SUFFIX]) {
+      const loop = await attachedLoop(join(path, name + end))
+      if (loop)
+        throw new LiveError(
+          'REFUSED',
+          `${join(path, name + end)} is attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
+          { path: join(path, name + end), loop: loop.name },
+        )
+    }
+  }
 }
 
 const planFinish = (input: TargetInput, options: RestoreOptions, home: Folder, state: RestoreState): RestorePlan => {

@@ -262,6 +262,36 @@ describe('a restore that was stopped', () => {
   })
 })
 
+it('a state file that speaks of files elsewhere is not believed', async () => {
+  const { stick, live, file } = await make()
+  const outside = await path(`outside${count++}`)
+  await mkdir(outside)
+  await writeFile(join(outside, 'file'), 'mine')
+  await writeFile(join(outside, 'file.old'), 'mine too')
+  await symlink(outside, join(stick, 'way'))
+  const step = { liveos: 'restore', version: 1, index: 0, owner: { pid: 1, start: '1', boot: 'another' } }
+  for (const [folder, name] of [
+    [`../../${basename(outside)}`, 'file'],
+    ['../way', 'file'],
+    ['/etc', 'file'],
+    ['', `../../${basename(outside)}/file`],
+    ['..', '..'],
+  ] as const)
+    for (const at of ['clearing', 'aside', 'writing']) {
+      const begun = { archive: { path: 'x', mark: 'y' }, files: [{ folder, name, size: 4, sha256: '' }] }
+      await writeFile(
+        join(live, 'liveos-restore.state'),
+        `${JSON.stringify({ ...step, step: at })}`.padEnd(512) + JSON.stringify(begun),
+      )
+      const plan = await planRestore({ target: stick }, file).catch((error: unknown) => error)
+      // a name that is none makes the state one that was never whole
+      if (name === 'file') expect(plan).toMatchObject({ code: 'REFUSED' })
+      await abandonRestore({ target: stick }).catch(() => undefined)
+      expect((await readdir(outside)).sort()).toEqual(['file', 'file.old'])
+      await rm(join(live, 'liveos-restore.state'), { force: true })
+    }
+})
+
 describe('a backup that lies', () => {
   it.each([
     ['another version', (m: BackupManifest) => ({ ...m, version: 2 }), 'UNSUPPORTED'],
