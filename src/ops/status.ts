@@ -8,12 +8,11 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
-import { attachedLoop } from '../host/loops.js'
 import { advised } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
-import { RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetFile, type TargetInput } from '../liveos/target.js'
-import { compactsIn } from './compact-state.js'
+import type { Target, TargetFile, TargetInput } from '../liveos/target.js'
+import { attached, leftovers } from './status-leftovers.js'
 import { findLive, type LiveOverlay, takenBelow, upperRoom } from './status-live.js'
 import { liveFindings, lookTwice, type Thresholds } from './status-live-check.js'
 import { runningStatus, worstOf } from './status-live-running.js'
@@ -372,44 +371,4 @@ const roomLeft = async (
 const homeStatus = async (home: TargetFile, open: OpenedFile[]): Promise<Status['home']> => {
   const device: Device = await opened(home, open)
   return { path: home.path, size: home.facts.size, type: (await detectFs(device).catch(() => undefined)) ?? null }
-}
-
-const leftovers = async (target: Target, findings: Finding[]): Promise<void> => {
-  const { folder, name } = target.base
-  if (await folder.facts(name + STATE_SUFFIX))
-    findings.push({
-      code: 'REFRESH_INTERRUPTED',
-      severity: 'warning',
-      where: folder.path,
-      message: 'a refresh was cut short',
-      remedy: `run liveos refresh ${target.name} again: it finishes or takes back what is left`,
-    })
-  if (target.overlay && (await target.overlay.folder.facts(target.overlay.name + RESET_SUFFIX)))
-    findings.push({
-      code: 'RESET_INTERRUPTED',
-      severity: 'warning',
-      where: target.overlay.path,
-      message: 'a reset was cut short',
-      remedy: `run liveos reset ${target.name} again`,
-    })
-  for (const overlay of await compactsIn(folder))
-    findings.push({
-      code: 'COMPACT_INTERRUPTED',
-      severity: 'warning',
-      where: `${folder.path}/${overlay}`,
-      message: `a compaction of ${overlay} was cut short`,
-      remedy: `run liveos compact ${target.name} again`,
-    })
-}
-
-/** An overlay that a loop device holds, and no snapshot that can be asked. */
-const attached = async ({ overlay }: Target, findings: Finding[]): Promise<void> => {
-  const loop = overlay && isHostFolder(overlay.folder) && (await attachedLoop(overlay.path))
-  if (loop)
-    findings.push({
-      code: 'OVERLAY_IN_USE',
-      severity: 'note',
-      where: overlay.path,
-      message: `the overlay is in use by ${loop.name}: the kernel may be ahead of what the file shows`,
-    })
 }
