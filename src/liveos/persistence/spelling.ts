@@ -41,9 +41,10 @@ const SPELLINGS: readonly Spelling[] = [
 const knownWords = ({ from, until }: Spelling): string =>
   from !== undefined ? `dracut ${from} and later` : until === 0 ? 'no version' : `dracut before ${until}`
 
-const renaming = (argument: Argument, instead: string): ArgumentChange[] => [
-  { remove: argument.name },
-  argument.value === undefined ? { set: instead } : { set: instead, value: argument.value },
+/** In the place of the old one. */
+const renaming = ({ name, value }: Argument, instead: string): ArgumentChange[] => [
+  { insert: instead, after: name, ...(value === undefined ? {} : { value }) },
+  { remove: name },
 ]
 
 /** `rd.overlay` before dracut 110 is nothing: a device by it is one of rd.live.overlay, a switch one of the OverlayFS. */
