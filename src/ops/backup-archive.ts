@@ -151,7 +151,14 @@ export const openArchive = async (file: Device): Promise<Archive> => {
   const members = new Map<string, TarEntry>()
   let count = 0
   for await (const entry of readTar(content)) {
-    if (++count > MAX_MEMBERS) throw unsupported('backup of more than 10000 members', file.name)
+    if (++count > MAX_MEMBERS)
+      throw corrupt({
+        device: file.name,
+        offset: entry.offset,
+        field: 'members of a backup',
+        expected: `at most ${MAX_MEMBERS}`,
+        found: count,
+      })
     members.set(decodeName(entry.path), entry)
   }
   return {
