@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { expect, it } from 'vitest'
 import type { WatchSample } from '../../../src/ops/watch.js'
 import { metricsText } from '../../../src/ops/watch-metrics.js'
-import { needTools } from '../../support/tools.js'
+import { tool } from '../../support/tools.js'
 
 const SAMPLE: WatchSample = {
   at: '2026-11-21T16:20:00.500Z',
@@ -65,8 +65,8 @@ it('what can’t be told is left out', () => {
   expect(values.get('liveos_overlay_state{damaged}')).toBe(1)
 })
 
-const { it: judged } = needTools('promtool')
-judged('promtool has nothing to say against it', async () => {
+// Prometheus is no small thing to ask for: its judge is taken where it is.
+it.skipIf(!tool('promtool'))('promtool has nothing to say against it', async () => {
   const child = spawn('promtool', ['check', 'metrics'])
   let words = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', text => (words += text))
