@@ -301,6 +301,6 @@ describe('the program', () => {
   it('completion for bash completes verbs and options', async () => {
     const { stdout } = await liveos(['completion', 'bash'])
     const script = `${stdout}\nCOMP_WORDS=(liveos refresh --st); COMP_CWORD=2; _liveos; echo "\${COMPREPLY[@]}"; COMP_WORDS=(liveos re); COMP_CWORD=1; _liveos; echo "\${COMPREPLY[@]}"`
-    expect((await run('bash', ['-c', script])).stdout).toBe('--stage\nrefresh reset recover\n')
+    expect((await run('bash', ['-c', script])).stdout).toBe('--stage\nrefresh reset recover restore\n')
   })
 })
