@@ -11,7 +11,7 @@ import { type Folder, factsOf, isHostFolder, openFolder } from '../host/folder.j
 import { openTemporary } from '../host/temporary.js'
 import { openTarget } from '../liveos/open-target.js'
 import type { Target, TargetInput } from '../liveos/target.js'
-import { type BackupPlan, checkOutput, checkSettled, kindsOf, PART_SUFFIX } from './backup.js'
+import { type BackupPlan, checkOutput, kindsOf, PART_SUFFIX } from './backup.js'
 import { openZstd } from './backup-archive.js'
 import {
   type BackupManifest,
@@ -41,6 +41,7 @@ import type { RunOptions } from './refresh-run.js'
 import { isSameImage, markOf } from './refresh-state.js'
 import { removeFile } from './replaced-file.js'
 import { mediumNameOf } from './restore-identity.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 /** What a backup came to. Sizes are bytes. */
 export interface BackupOutcome {
@@ -78,7 +79,7 @@ export async function* runBackup(
     await checkOutput(plan.output)
     const { target, close } = await openTarget(input, signal)
     try {
-      await checkSettled(target)
+      await checkNothingUnfinished(target)
       if (isHostFolder(target.base.folder)) await checkNotInUse(target)
       const found = await findParts(target, input, kindsOf(plan.options))
       try {

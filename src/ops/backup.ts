@@ -1,15 +1,14 @@
 import { dirname, resolve, sep } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { factsOf, isHostFolder, openFolder, type ReadFolder } from '../host/folder.js'
+import { factsOf, isHostFolder, openFolder } from '../host/folder.js'
 import { openTarget } from '../liveos/open-target.js'
-import { RESET_SUFFIX, type Target, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
+import type { Target, TargetInput } from '../liveos/target.js'
 import { PART_KINDS, type PartKind } from './backup-manifest.js'
 import { findParts } from './backup-parts.js'
-import { checkNoCompact } from './compact-state.js'
 import { checkNotInUse } from './identity.js'
-import { checkNoRefresh, type ImageMark, markOf } from './refresh-state.js'
-import { checkNoRestore } from './restore-state.js'
+import { type ImageMark, markOf } from './refresh-state.js'
+import { checkNothingUnfinished } from './unfinished.js'
 
 /** What a backup keeps. */
 export interface BackupOptions {
@@ -67,31 +66,6 @@ export const kindsOf = ({ only, changedOnly }: BackupOptions): ReadonlySet<PartK
   return kinds
 }
 
-/**
- * Refuses a stick on which another verb was cut short: what its files hold then counts only together with what it left.
- *
- * @param ownRestore  a restore that was cut short is the caller's to go on with
- * @throws REFUSED
- */
-export const checkSettled = async (target: Target, ownRestore = false): Promise<void> => {
-  const { name, base, overlay } = target
-  const folders = new Map<string, ReadFolder>([[base.folder.path, base.folder]])
-  if (overlay) folders.set(overlay.folder.path, overlay.folder)
-  await checkNoRefresh(target)
-  for (const folder of folders.values()) {
-    await checkNoCompact(folder, name)
-    if (!ownRestore) await checkNoRestore(folder, name)
-  }
-  if (!overlay) return
-  const refuse = (sentence: string): LiveError => new LiveError('REFUSED', sentence, { path: overlay.path })
-  if (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
-    throw refuse(`a reset was cut short here: run 'liveos reset ${name}' first`)
-  if (await overlay.folder.facts(overlay.name + UNDO_SUFFIX))
-    throw refuse(
-      `${overlay.name}${UNDO_SUFFIX} is there, by which what was done to this overlay can be taken back: run 'liveos undo ${name}', or remove that file if the overlay is to stay as it is`,
-    )
-}
-
 const isInside = (path: string, root: string): boolean => path.startsWith(root.endsWith(sep) ? root : root + sep)
 
 /** @throws REFUSED  the file is there; NOT_FOUND, USAGE  its directory */
@@ -126,7 +100,7 @@ export const planBackup = async (
   await checkOutput(output)
   const { target, close } = await openTarget(input, signal)
   try {
-    await checkSettled(target)
+    await checkNothingUnfinished(target)
     if (isHostFolder(target.base.folder)) await checkNotInUse(target)
     const found = await findParts(target, input, kinds)
     const parts: PlannedPart[] = found.parts.map(({ kind, path, size, modified }) => ({ kind, path, size, modified }))

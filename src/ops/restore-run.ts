@@ -25,6 +25,7 @@ import {
 } from './restore-state.js'
 import { type SwapFile, swapAll } from './restore-swap.js'
 import { type NewFile, writeNew } from './restore-write.js'
+import { dropUndo, outcomeFindings } from './unfinished.js'
 
 /** What a restore came to. Sizes are bytes. */
 export interface RestoreOutcome {
@@ -201,12 +202,18 @@ const putBack = async (
     for (const { path, size } of plan.files)
       swap.push({ folder: await folderAt(dirname(path)), name: basename(path), size })
     try {
+      for (const { path, kind } of plan.files)
+        if (kind === 'overlay') await dropUndo(await folderAt(dirname(path)), basename(path))
       await recordRestoreStep(home, { ...state, step: 'aside' })
       await swapAll(home, swap, { ...state, step: 'aside' })
     } catch (error) {
       throw tellState(error, 'run the same restore again to finish')
     }
-    return { ...outcome, readBack: written.readBack, findings: [...plan.findings, ...written.findings] }
+    return {
+      ...outcome,
+      readBack: written.readBack,
+      findings: [...outcomeFindings(plan.findings), ...written.findings],
+    }
   } finally {
     await device.close()
   }

@@ -16,13 +16,13 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkSettled } from './backup.js'
 import { type OpenBackup, openBackup } from './backup-archive.js'
 import { type BackupManifest, encodeManifest, type PartKind } from './backup-manifest.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { mediumNameOf } from './restore-identity.js'
 import { bootPlaces, homePlace, imageOf, overlayPlace, type Placed } from './restore-place.js'
 import { checkNotRestoring, RESTORE_STATE, type RestoreState, readRestoreState } from './restore-state.js'
+import { checkNothingUnfinished, undoEnds } from './unfinished.js'
 
 /** What is put back. */
 export interface RestoreOptions {
@@ -115,7 +115,7 @@ export const planRestore = async (
 
 /** @throws REFUSED  in use, or another verb was cut short; READ_ONLY */
 export const checkFree = async (target: WritableTarget): Promise<void> => {
-  await checkSettled(target, true)
+  await checkNothingUnfinished(target, { restore: true })
   await checkNotInUse(target)
   await checkWritable(target)
   const loop = target.home && (await attachedLoop(target.home.path))
@@ -216,6 +216,14 @@ const planFresh = async (
         part.kind === 'home' ? homePlace(target, findings) : await overlayPlace(target, part, manifest, name, findings)
       if (place) placed.push({ ...(await imageOf(part, backup)), ...place })
     }
+  const { overlay } = target
+  if (
+    overlay &&
+    placed.some(
+      ({ kind, folder, name: as }) => kind === 'overlay' && folder.path === overlay.folder.path && as === overlay.name,
+    )
+  )
+    findings.push(...(await undoEnds(target)))
   const unchanged: string[] = []
   const boot = wanted.filter(({ kind }) => kind === 'boot')
   if (boot.length > 0 && target.stick)

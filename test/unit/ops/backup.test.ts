@@ -162,7 +162,6 @@ describe('a backup is refused', () => {
       ['rootfs.img.refresh', 'liveos refresh'],
       [`compact-${OVERLAY}.state`, 'liveos compact'],
       [`${OVERLAY}.reset`, 'liveos reset'],
-      [`${OVERLAY}.undo`, 'liveos undo'],
       ['liveos-restore.state', 'liveos restore'],
     ] as const) {
       const { stick, file } = await makeStick()

@@ -142,7 +142,6 @@ describe('a restore', () => {
       ['rootfs.img.refresh', 'liveos refresh'],
       [`compact-${OVERLAY}.state`, 'liveos compact'],
       [`${OVERLAY}.reset`, 'liveos reset'],
-      [`${OVERLAY}.undo`, 'liveos undo'],
       [`${OVERLAY}.new`, 'no restore of ours'],
       ['home.img.old', 'no restore of ours'],
     ] as const) {
@@ -154,6 +153,19 @@ describe('a restore', () => {
       expect(await readFile(join(live, name), 'utf8')).toBe('left')
       expect(await readdir(live)).not.toContain('liveos-restore.state')
     }
+  })
+
+  it('takes the way back of an earlier change away, which would be wrong from then on, and says so', async () => {
+    const { stick, live, file } = await make()
+    const before = await readFile(join(live, OVERLAY))
+    await writeFile(join(live, OVERLAY), 'spoilt')
+    await writeFile(join(live, `${OVERLAY}.undo`), 'left')
+    const plan = await planRestore({ target: stick }, file)
+    expect(plan.findings.map(({ code }) => code)).toEqual(['UNDO_ENDS'])
+    const done = await finished(runRestore({ target: stick }, file, plan))
+    expect(done.findings).toEqual([])
+    expect(Buffer.compare(await readFile(join(live, OVERLAY)), before)).toBe(0)
+    expect(await readdir(live)).not.toContain(`${OVERLAY}.undo`)
   })
 
   it('refuses what has changed since the plan', async () => {
