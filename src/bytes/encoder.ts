@@ -15,7 +15,7 @@ const IN_FLIGHT = 2
 export const poolEncoder = (pool: CodecPool): BlockEncoder =>
   async function* (compressor, blockSize, blocks, signal) {
     checkEncodable(compressor)
-    const { stopped, release } = watch(signal)
+    const { wait, release } = untilStopped(signal)
     const source = blocks[Symbol.asyncIterator]()
     const flying: Promise<StoredBlock>[] = []
     const encode = async (bytes: Uint8Array): Promise<StoredBlock> => {
@@ -27,7 +27,7 @@ export const poolEncoder = (pool: CodecPool): BlockEncoder =>
     try {
       while (more || flying.length > 0) {
         while (more && flying.length < IN_FLIGHT * pool.threads) {
-          const next = await Promise.race([source.next(), stopped])
+          const next = await wait(source.next())
           if (next.done) more = false
           else {
             const stored = encode(next.value)
@@ -37,7 +37,7 @@ export const poolEncoder = (pool: CodecPool): BlockEncoder =>
           }
         }
         const first = flying.shift()
-        if (first) yield await Promise.race([first, stopped])
+        if (first) yield await wait(first)
       }
     } finally {
       release()
@@ -46,14 +46,34 @@ export const poolEncoder = (pool: CodecPool): BlockEncoder =>
     }
   }
 
-/** A promise that rejects when the signal is aborted, and never does anything else. */
-const watch = (signal: AbortSignal | undefined): { stopped: Promise<never>; release: () => void } => {
-  let abort = (): void => {}
-  const stopped = new Promise<never>((_, reject) => {
-    abort = () => reject(new LiveError('CANCELLED', 'compressing was cancelled', {}, signal?.reason))
-    if (signal?.aborted) abort()
-    else signal?.addEventListener('abort', abort, { once: true })
-  })
-  stopped.catch(() => {})
-  return { stopped, release: () => signal?.removeEventListener('abort', abort) }
+/**
+ * Waits for promises until the signal is aborted. `Promise.race` with one promise that lasts would keep all that was ever waited
+ * for in memory.
+ */
+const untilStopped = (signal: AbortSignal | undefined) => {
+  const waiting = new Set<(error: LiveError) => void>()
+  const cancelled = (): LiveError => new LiveError('CANCELLED', 'compressing was cancelled', {}, signal?.reason)
+  const abort = (): void => {
+    for (const reject of waiting) reject(cancelled())
+  }
+  signal?.addEventListener('abort', abort, { once: true })
+  return {
+    wait: async <T>(promise: Promise<T>): Promise<T> => {
+      if (signal?.aborted) {
+        promise.catch(() => {})
+        throw cancelled()
+      }
+      let stop: (error: LiveError) => void = () => {}
+      try {
+        return await new Promise<T>((resolve, reject) => {
+          stop = reject
+          waiting.add(stop)
+          promise.then(resolve, reject)
+        })
+      } finally {
+        waiting.delete(stop)
+      }
+    },
+    release: () => signal?.removeEventListener('abort', abort),
+  }
 }
