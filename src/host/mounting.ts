@@ -1,7 +1,7 @@
-import { spawn } from 'node:child_process'
 import { readdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LiveError, systemError } from '../error.js'
+import { startFuseProgram } from './fuse-program.js'
 import { readMounts } from './medium.js'
 import { awaitGone } from './nbd-file.js'
 import { findTool, runTool } from './process.js'
@@ -44,7 +44,6 @@ export const mountByKernel = async (file: string, place: string, readOnly: boole
   if (code !== 0) throw new LiveError('IO', `mount: ${stderr.trim()}`, { path: place, code })
 }
 
-const READY_MS = 20_000
 const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 
 /**
@@ -58,32 +57,8 @@ export const mountByFuse2fs = async (file: string, place: string, readOnly: bool
   if (!tool)
     throw new LiveError('NOT_FOUND', 'fuse2fs is not installed: install the package fuse2fs', { tool: 'fuse2fs' })
   // In the foreground, so that its end can be waited for: it writes its last tables after it was unmounted.
-  const child = spawn(tool, ['-f', '-o', `fakeroot${readOnly ? ',ro' : ''}`, file, place], {
-    detached: true,
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C' },
-  })
-  let words = ''
-  let ended = false
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    words = (words + text).slice(-4096)
-  })
-  child.once('error', error => {
-    ended = true
-    words += error.message
-  })
-  child.once('exit', () => {
-    ended = true
-  })
-  for (const end = Date.now() + READY_MS; !ended && !(await isMountPoint(place)); await pause(20))
-    if (Date.now() > end) {
-      child.kill('SIGKILL')
-      ended = true
-    }
-  if (ended) throw new LiveError('IO', `fuse2fs: ${words.trim() || 'it did not mount'}`, { path: place })
-  child.stderr.destroy()
-  child.unref()
-  return child.pid!
+  const options = `fakeroot${readOnly ? ',ro' : ''}`
+  return startFuseProgram(tool, ['-f', '-o', options, file, place], place, () => isMountPoint(place))
 }
 
 const FUSE_MOUNTS = /^fuse(\.|$)/

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, mkdtemp, readdir, readFile, realpath, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { LiveError, systemError } from '../error.js'
+import { startFuseProgram } from './fuse-program.js'
 import { readMounts } from './medium.js'
 import { findTool, runTool } from './process.js'
 
@@ -17,6 +17,9 @@ export interface NbdFile {
   /** Takes it away again. @throws IO  it is in use */
   stop(): Promise<void>
 }
+
+/** Debian took it out of its old package only after version 12. */
+export const NBDFUSE_PACKAGE = 'the package nbdfuse (libnbd-bin on Debian 12)'
 
 /** What is needed to reach an export. */
 export interface NbdSource {
@@ -32,7 +35,6 @@ const canUse = (path: string): Promise<boolean> =>
     () => false,
   )
 
-const READY_MS = 20_000
 const GONE_MS = 10_000
 const STEP_MS = 20
 
@@ -84,37 +86,10 @@ export const startNbdfuse = async (
 ): Promise<NbdFile> => {
   const tool = await findTool('nbdfuse')
   if (!tool)
-    throw new LiveError('NOT_FOUND', 'nbdfuse is not installed: install the package nbdfuse', { tool: 'nbdfuse' })
+    throw new LiveError('NOT_FOUND', `nbdfuse is not installed: install ${NBDFUSE_PACKAGE}`, { tool: 'nbdfuse' })
   // Kept alive by nobody: the mount may outlive this process.
-  const child = spawn(tool, [...(readOnly ? ['-r'] : []), mountPoint, uri], {
-    detached: true,
-    stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, LC_ALL: 'C' },
-  })
-  let words = ''
-  let ended = false
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    words = (words + text).slice(-4096)
-  })
-  child.once('error', error => {
-    ended = true
-    words += error.message
-  })
-  child.once('exit', () => {
-    ended = true
-  })
-  const end = Date.now() + READY_MS
-  while (!ended && !(await isMounted(mountPoint))) {
-    if (Date.now() > end) {
-      child.kill('SIGKILL')
-      throw new LiveError('IO', `nbdfuse did not mount ${mountPoint} in ${READY_MS / 1000} s: ${words.trim()}`)
-    }
-    await pause(STEP_MS)
-  }
-  if (ended) throw new LiveError('IO', `nbdfuse can't mount ${mountPoint}: ${words.trim()}`, { path: mountPoint })
-  child.stderr.destroy()
-  child.unref()
-  const pid = child.pid!
+  const args = [...(readOnly ? ['-r'] : []), mountPoint, uri]
+  const pid = await startFuseProgram(tool, args, mountPoint, () => isMounted(mountPoint))
   return {
     path: join(mountPoint, 'nbd'),
     by: 'nbdfuse',

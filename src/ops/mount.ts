@@ -1,7 +1,7 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { checkEmpty, endProcess, mountByFuse2fs, mountByKernel, unmount } from '../host/mounting.js'
-import { hasKernelNbd, hasNbdfuse } from '../host/nbd-file.js'
+import { hasKernelNbd, hasNbdfuse, NBDFUSE_PACKAGE } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
 import type { TargetInput } from '../liveos/target.js'
 import { mountPlaceOf, ownerOf, readMountState, removeMountState, statePaths, writeMountState } from './mount-state.js'
@@ -52,7 +52,7 @@ const howTo = async (
       'NOT_FOUND',
       (await findTool('nbdfuse')) && (await findTool('fusermount3'))
         ? `/dev/fuse can't be used here: run this on a computer where it can, as root, ${cp}`
-        : `mounting needs nbdfuse and fusermount3: install the packages nbdfuse and fuse3, ${cp}`,
+        : `mounting needs nbdfuse and fusermount3: install ${NBDFUSE_PACKAGE} and fuse3, ${cp}`,
       { tool: 'nbdfuse', package: 'nbdfuse fuse3' },
     )
   if (type !== null && EXT.includes(type) && (await findTool('fuse2fs'))) return { how: 'fuse2fs' }

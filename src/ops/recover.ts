@@ -5,6 +5,7 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { packageOf } from '../host/fsck.js'
+import { NBDFUSE_PACKAGE } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
 import { temporaryRoom } from '../host/temporary.js'
 import type { WritableTarget } from '../liveos/target.js'
@@ -118,7 +119,7 @@ const planFsck = async (
       'NO_ROOM_FOR_COPY',
       'error',
       `the check works on a copy of the root of ${copyBytes} bytes at most, and the temporary folder has ${freeBytes} free`,
-      'set TMPDIR to a folder with room, or install the package nbdfuse, with which no copy is needed',
+      `set TMPDIR to a folder with room, or install ${NBDFUSE_PACKAGE}, with which no copy is needed`,
     )
   return { program, on, copyBytes, freeBytes }
 }

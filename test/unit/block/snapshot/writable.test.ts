@@ -125,7 +125,7 @@ test('a writable snapshot is a plain array, whatever is written, flushed and ope
     seed: fc.nat(),
   })
   await fc.assert(
-    fc.asyncProperty(shape, actions(), async ({ originSize, chunkSectors, seed }, todo) => {
+    fc.asyncProperty(shape, actions(), async ({ originSize, chunkSectors, seed }, done) => {
       const { bytes } = random(seed)
       const originBytes = bytes(originSize)
       const model = originBytes.slice()
@@ -142,7 +142,7 @@ test('a writable snapshot is a plain array, whatever is written, flushed and ope
         model.set(content, offset)
         await device.write(offset, content)
       }
-      for (const action of todo) {
+      for (const action of done) {
         if (action.kind === 'write') await put(action.at, action.length)
         else if (action.kind === 'writes') {
           // writes at once, of which no two touch: which of two comes last nobody knows
