@@ -15,6 +15,7 @@ import { MEDIUM_SOCKET, machineArguments, VARIABLES } from './boot-command.js'
 import { type BootMenus, bootMenus, entryOf, type NumberedEntry, takeEntry } from './boot-entry.js'
 import { type BootMedium, checkFree, checkSameMedium, claim, findMedium, settle } from './boot-medium.js'
 import { type ServeOutcome, type Serving, serveView } from './serve.js'
+import { scratchSize } from './serve-scratch.js'
 
 export interface BootOptions {
   /** writes go to the medium itself */
@@ -240,9 +241,6 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
     return { ...plan, command: [qemu, ...words], findings: findingsOf(plan, source) }
   })
 }
-
-/** Room for every chunk of a disk and the lists of them. It is all hole at first. */
-const scratchSize = (size: number): number => Math.ceil((size + size / 128) / MIB + 1) * MIB
 
 /** What a machine needs while it runs, put away in the order opposite to that in which it came. */
 interface Needs {

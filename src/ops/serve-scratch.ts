@@ -12,7 +12,7 @@ const SCRATCH_CHUNK = SCRATCH_SECTORS * 512
 const PER_AREA = SCRATCH_CHUNK / 16
 
 /** Bytes of a store with room for every chunk of a view; a file of that size is all hole at first. */
-const scratchSize = (viewSize: number): number => {
+export const scratchSize = (viewSize: number): number => {
   const chunks = Math.ceil(viewSize / SCRATCH_CHUNK)
   return (chunks + Math.ceil(chunks / PER_AREA) + 4) * SCRATCH_CHUNK
 }

@@ -9,6 +9,7 @@ import { attachedLoop } from '../host/loops.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack } from '../liveos/stack.js'
 import { type Target, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
+import { scratchSize } from './serve-scratch.js'
 import { findPersistent } from './serve-view.js'
 import { findPlaces, type Places } from './table-place.js'
 import { type CreateStep, stepCommands, type TableStep, tableScript, undoAll } from './table-shell.js'
@@ -73,9 +74,6 @@ const look = async (target: Target): Promise<Layers> => {
     return { target, rootPath: undefined, size, store: undefined }
   }
 }
-
-/** Room for every chunk of a view, with the lists of a store: one chunk in 256 at most. A file of that size is all hole. */
-const scratchSize = (size: number): number => Math.ceil((size * (1 + 1 / 128)) / 2 ** 20 + 1) * 2 ** 20
 
 const loopOf = async (places: Places, file: NonNullable<Target['overlay']>, variable: string, why: string) => ({
   kind: 'loop' as const,
