@@ -42,6 +42,18 @@ export const parseDeviceWord = (raw: string): DeviceWord => {
 }
 
 /**
+ * What the device of an overlay names: it goes to mount as it stands, which knows no CDLABEL and takes a tag's value letter by
+ * letter, `\x20` too.
+ *
+ * @see libblkid, blkid_parse_tag_string
+ */
+export const parseMountWord = (raw: string): DeviceWord => {
+  const [, tag, value = ''] = /^(LABEL|UUID|PARTLABEL|PARTUUID)=(.*)$/s.exec(raw) ?? []
+  if (tag !== undefined) return { by: tag as DeviceWord['by'], value: value.replace(/^(["'])(.*)\1$/s, '$2'), raw }
+  return /^(\/dev\/|$)/.test(raw) ? parseDeviceWord(raw) : { by: 'path', value: raw, raw }
+}
+
+/**
  * Whether a word means a device: `case` where it would but for upper and lower case, which udev's links tell apart; undefined
  * where nothing here can tell, as of `/dev/sdb1`.
  */

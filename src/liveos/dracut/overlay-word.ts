@@ -1,4 +1,4 @@
-import { type DeviceWord, parseDeviceWord } from './device-word.js'
+import { type DeviceWord, parseMountWord } from './device-word.js'
 import type { LiveSettings } from './settings.js'
 import { SINCE } from './version.js'
 
@@ -36,7 +36,7 @@ export const parseOverlayWord = (
   const { value } = overlay
   if (value === '' || isNone(value)) return undefined
   const colon = value.indexOf(':')
-  const device = parseDeviceWord(colon < 0 ? value : value.slice(0, colon))
+  const device = parseMountWord(colon < 0 ? value : value.slice(0, colon))
   const given = colon < 0 ? '' : value.slice(value.lastIndexOf(':') + 1)
   if (given === '' || given === 'auto') return { device, path: automaticPath(liveDir.value, medium), automatic: true }
   const slashed = given.startsWith('/') || version < SINCE.overlayfsPrepared ? given : `/${given}`

@@ -1,5 +1,6 @@
 import type { Argument, ArgumentChange } from '../boot/arguments.js'
 import { lastArgument } from '../boot/arguments.js'
+import { isYes } from '../dracut/command-line.js'
 import { SINCE } from '../dracut/version.js'
 
 /** An argument that an initrd does not know, and what it would have to be. */
@@ -51,7 +52,10 @@ const renaming = ({ name, value }: Argument, instead: string): ArgumentChange[] 
 const newOverlay = (list: readonly Argument[], version: number): Misspelled | undefined => {
   const argument = lastArgument(list, 'rd.overlay')
   if (!argument || version >= SINCE.renamed) return undefined
-  const isSwitch = ['', '0', '1', 'no', 'off'].includes(argument.value ?? '')
+  const value = argument.value ?? ''
+  // to say no where nobody asks for an OverlayFS says nothing
+  if (!isYes(value)) return undefined
+  const isSwitch = value === '' || value === '1'
   const instead = isSwitch ? 'rd.live.overlay.overlayfs' : 'rd.live.overlay'
   const changes = isSwitch ? [{ remove: 'rd.overlay' }, { set: instead }] : renaming(argument, instead)
   return { argument, known: `dracut ${SINCE.renamed} and later`, instead, changes }

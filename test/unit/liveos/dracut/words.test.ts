@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseArguments } from '../../../../src/liveos/boot/arguments.js'
 import { getArg, getBool } from '../../../../src/liveos/dracut/command-line.js'
-import { fitsDevice, parseDeviceWord } from '../../../../src/liveos/dracut/device-word.js'
+import { fitsDevice, parseDeviceWord, parseMountWord } from '../../../../src/liveos/dracut/device-word.js'
 import { parseOverlayWord } from '../../../../src/liveos/dracut/overlay-word.js'
 import { liveSettings } from '../../../../src/liveos/dracut/settings.js'
 import { dracutNumber } from '../../../../src/liveos/dracut/version.js'
@@ -73,6 +73,28 @@ describe('parseDeviceWord', () => {
     expect(fitsDevice(parseDeviceWord('PARTUUID=5'), names)).toBeUndefined()
     expect(fitsDevice(parseDeviceWord('/dev/sdb1'), names)).toBeUndefined()
     expect(fitsDevice(parseDeviceWord('/a.iso'), names)).toBe(false)
+  })
+})
+
+describe('parseMountWord', () => {
+  it.each([
+    ['LABEL=A B', 'LABEL', 'A B'],
+    ['LABEL=A\\x20B', 'LABEL', 'A\\x20B'],
+    ["LABEL='A B'", 'LABEL', 'A B'],
+    ['CDLABEL=LIVE', 'path', 'CDLABEL=LIVE'],
+    ['/dev/disk/by-label/A\\x20B', 'LABEL', 'A B'],
+    ['/dev/sdb1', 'path', '/dev/sdb1'],
+    ['/live.iso', 'path', '/live.iso'],
+    ['', 'nothing', ''],
+  ])('%s is to mount what it is', (raw, by, value) => {
+    expect(parseMountWord(raw)).toEqual({ by, value, raw })
+  })
+
+  it('is what an overlay is named by', () => {
+    const found = (text: string) =>
+      parseOverlayWord(liveSettings(parseArguments(text), 111), { label: 'A B', uuid: undefined })?.device.by
+    expect(found('rd.live.overlay=CDLABEL=LIVE')).toBe('path')
+    expect(found('rd.live.overlay="LABEL=A B:/x"')).toBe('LABEL')
   })
 })
 

@@ -141,6 +141,7 @@ describe('persistenceReasons', () => {
     ],
     ['takes a switch for one', 'rd.overlay', { stick: { overlays: [] } }, `${ROOT} rd.live.overlay.overlayfs`],
     ['takes the OverlayFS out', `${WORD} rd.live.overlay.overlayfs`, {}, `${ROOT} ${WORD}`],
+    ['leaves a switch that says no', 'rd.overlay=0', { stick: { overlays: [] } }, `${ROOT} rd.overlay=0`],
     ['takes the new name out', `rd.overlay=UUID=${UUID}:/LiveOS/${NAME}`, { version: 110 }, `${ROOT} ${WORD}`],
     ['names the medium', `root=live:UUID=FFFF-0000 rd.live.image ${WORD}`, {}, `${ROOT} ${WORD}`],
     [
