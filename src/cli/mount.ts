@@ -1,5 +1,5 @@
 import { type MountOptions, type MountOutcome, type MountPlan, mountView, planMount } from '../ops/mount.js'
-import type { TargetInput } from '../ops/target.js'
+import { marked, pathWord, type TargetInput } from '../ops/target.js'
 import { type UmountOutcome, umountView } from '../ops/umount.js'
 import { type Consent, confirm, print } from './run.js'
 import { viewPlanWords } from './serve.js'
@@ -22,7 +22,7 @@ const planWords = (plan: MountPlan, p: Paint): string[] => [
 const outcomeWords = (done: MountOutcome, p: Paint): string[] => [
   p.good(`Mounted at ${done.mountPoint}${done.readOnly ? ', read-only' : ''}: ${HOW[done.how]}.`),
   ...(done.how === 'file' ? [] : [`The image is ${done.image}, by ${done.by}.`]),
-  `'liveos umount ${done.mountPoint}' takes it away again.`,
+  `${marked(`liveos umount ${pathWord(done.mountPoint)}`)} takes it away again.`,
   ...findingLines(done.findings, p),
 ]
 

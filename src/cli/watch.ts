@@ -1,5 +1,5 @@
 import { LiveError } from '../error.js'
-import type { TargetInput } from '../ops/target.js'
+import { marked, type TargetInput } from '../ops/target.js'
 import {
   aboutTime,
   announce,
@@ -42,8 +42,11 @@ const STATES: Readonly<Record<WatchSample['state'], string>> = {
 const ahead = ({ forecast }: WatchSample): string | undefined =>
   forecast ? `full in about ${aboutTime(forecast.secondsLeft)} at this rate` : undefined
 
-/** What is told to users: a line, and what to do. */
-export const noticeOf = (sample: WatchSample): { title: string; body: string; urgency: 'normal' | 'critical' } => {
+/** What is told to users: a line, and what to do. @param address  of what is watched, as a command line names it */
+export const noticeOf = (
+  sample: WatchSample,
+  address: string,
+): { title: string; body: string; urgency: 'normal' | 'critical' } => {
   const { room, level, state, isRunning, keptIn, kind, forecast } = sample
   const what = isRunning ? 'The overlay of this live system' : `The overlay ${sample.path ?? sample.name}`
   const title =
@@ -61,11 +64,11 @@ export const noticeOf = (sample: WatchSample): { title: string; body: string; ur
   const isStore = kind === 'dm-snapshot' && keptIn === 'overlay of the stick'
   const advice =
     level === 'lost'
-      ? 'What is written now is lost: copy what matters to another disk and switch off. Then run liveos recover on the stick from another system.'
+      ? `What is written now is lost: copy what matters to another disk and switch off. Then ${isRunning ? "run 'liveos recover TARGET' on the stick from another system" : `run ${marked(`liveos recover ${address}`)}`}.`
       : state === 'damaged'
         ? (sample.problem ?? '')
         : isStore
-          ? `${isRunning ? 'sudo liveos grow live --size +512M' : `liveos grow ${sample.target} --size +512M`} gives it more room, liveos usage tells what takes it.`
+          ? `${marked(isRunning ? 'sudo liveos grow live --size +512M' : `liveos grow ${address} --size +512M`)} gives it more room, ${marked(`liveos usage ${address}`.trimEnd())} tells what takes it.`
           : room?.limitedBy === 'memory'
             ? 'Close programs and remove files: all of it is in memory.'
             : 'Remove files: that gives room back.'
@@ -132,7 +135,7 @@ export const watch = async (input: TargetInput, how: WatchHow): Promise<number> 
         process.stdout.write(`${lineOf(sample, p)}\n`)
       }
       if (sample.say) {
-        const notice = noticeOf(sample)
+        const notice = noticeOf(sample, watching.address)
         const took = await announce(notice, tell)
         if (!json && (!quiet || took.length === 0))
           process.stderr.write(`${colourOf(sample, paint(process.stderr))(safe(notice.title))}. ${safe(notice.body)}\n`)

@@ -9,8 +9,8 @@ const PLACE = 'DIR'
 /** Stands for a base that has to be taken out of where it is. */
 const BASE = 'BASE'
 
-/** A path as a word that no program takes for an option. */
-const pathWord = (path: string): string => shellWord(path.startsWith('-') ? `./${path}` : path)
+/** A path as a word of a shell that no program takes for an option. */
+export const pathWord = (path: string): string => shellWord(path.startsWith('-') ? `./${path}` : path)
 
 /** What was typed to name a target, to be typed again: words for a shell, '' where nothing was. */
 export const typedAs = ({ target, image, partition, overlay, base }: TargetInput): string =>
@@ -25,12 +25,24 @@ export const typedAs = ({ target, image, partition, overlay, base }: TargetInput
 /** True where verbs that write can be given the target as it was named. */
 export const canBeChanged = ({ base }: Target): boolean => isHostFolder(base.folder)
 
+/** A target by this word, with the options that say what on it is meant. */
+const namedAs = (target: Target, word: string): string => {
+  const { name, stick, overlay, overlayFoundBy } = target
+  const isLiveDir = stick && canBeChanged(target) && resolve(name) === join(stick.root, stick.liveDir)
+  const isUsual = !stick || stick.liveDir === '' || stick.liveDir === 'LiveOS' || isLiveDir
+  return [
+    word,
+    ...(isUsual ? [] : [`--image ${pathWord(stick.liveDir)}`]),
+    ...(overlay && overlayFoundBy === 'named' ? [`--overlay ${pathWord(overlay.path)}`] : []),
+  ].join(' ')
+}
+
 /**
  * The words by which a command line names a target to a verb that writes, quoted for a shell. Such verbs take a directory or
  * a pair of files: for one that is neither, `DIR` and `BASE` stand where its user has to put something, see `advised`.
  */
 export const calledAs = (target: Target): string => {
-  const { name, stick, base, overlay, overlayFoundBy } = target
+  const { name, stick, base, overlay } = target
   if (!stick) {
     // an overlay that was named alone stands for its base too
     const path = canBeChanged(target) && base.path !== overlay?.path ? base.path : undefined
@@ -39,14 +51,27 @@ export const calledAs = (target: Target): string => {
       ...(overlay ? [`--overlay ${pathWord(overlay.path)}`] : []),
     ].join(' ')
   }
-  const isLiveDir = canBeChanged(target) && resolve(name) === join(stick.root, stick.liveDir)
-  const isUsual = stick.liveDir === '' || stick.liveDir === 'LiveOS' || isLiveDir
-  return [
-    canBeChanged(target) ? pathWord(name) : PLACE,
-    ...(isUsual ? [] : [`--image ${pathWord(stick.liveDir)}`]),
-    ...(overlay && overlayFoundBy === 'named' ? [`--overlay ${pathWord(overlay.path)}`] : []),
-  ].join(' ')
+  return namedAs(target, canBeChanged(target) ? pathWord(name) : PLACE)
 }
+
+/** The words by which a command line names a target to a verb that only reads it, quoted for a shell. */
+export const readAs = (target: Target): string =>
+  target.stick || !canBeChanged(target) ? namedAs(target, pathWord(target.name)) : calledAs(target)
+
+/** As `calledAs`, to a verb that can do without the base: an overlay that was named alone stands for itself. */
+export const overlayAs = (target: Target): string => {
+  const { stick, base, overlay } = target
+  return !stick && overlay && base.path === overlay.path ? pathWord(overlay.path) : calledAs(target)
+}
+
+/** The words by which a command line names a path in a target to verbs such as `cp`, quoted for a shell. */
+export const pathAs = (target: Target, path: string): string =>
+  target.stick || !canBeChanged(target)
+    ? namedAs(target, pathWord(`${target.name}:${path}`))
+    : `${calledAs(target)} ${pathWord(path)}`
+
+/** A command line in a sentence, between marks that are none of its own: it is plain where it begins and ends. */
+export const marked = (command: string): string => (command.includes("'") ? `“${command}”` : `'${command}'`)
 
 /**
  * Advice to run something on a target; where the verb could not be given the target as it is, with what to do before.

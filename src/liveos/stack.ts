@@ -7,7 +7,7 @@ import { detectFs, type FsType } from '../fs/detect.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
-import { advised } from './advice.js'
+import { advised, marked } from './advice.js'
 import type { Target, TargetFile } from './target.js'
 
 /** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
@@ -76,7 +76,7 @@ const overlayRefusal = (target: Target, path: string): LiveError =>
     `${path} is marked invalid (byte 4 is 0), so it can't be used as it is; ${advised(
       target,
       address =>
-        `run 'liveos recover ${address}', which takes what it holds back into use ('liveos reset' would empty it and lose its changes)`,
+        `run ${marked(`liveos recover ${address}`)}, which takes what it holds back into use (${marked(`liveos reset ${address}`)} would empty it and lose its changes)`,
     )}`,
     { device: path, offset: 4, field: 'valid', expected: 1, found: 0 },
   )
@@ -99,7 +99,10 @@ export const readTargetStore = async (
     return await readStore(file, options)
   } catch (error) {
     if (!isLiveError(error) || error.code !== 'CORRUPT' || isOfOtherBase(error)) throw error
-    const what = advised(target, address => `run 'liveos recover ${address}', which keeps what of it can be read`)
+    const what = advised(
+      target,
+      address => `run ${marked(`liveos recover ${address}`)}, which keeps what of it can be read`,
+    )
     throw new LiveError('CORRUPT', `the overlay ${file.path} is damaged: ${what}`, error.data, error)
   }
 }

@@ -2,6 +2,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import { type FileFacts, type Folder, factsOf, openFolder, type ReadFolder } from '../host/folder.js'
 import { type Medium, mediumOf } from '../host/medium.js'
+import { marked, typedAs } from './advice.js'
 import {
   expectedOverlay,
   findLiveDirectory,
@@ -152,7 +153,7 @@ export const findTarget = async (input: TargetInput, stagedBase?: HostFile): Pro
   if (found.baseName === undefined && !stagedBase)
     throw new LiveError(
       'NOT_FOUND',
-      `${join(path, found.lostName)} is missing, but a refresh that was cut short left its files: run 'liveos refresh ${directory}' again`,
+      `${join(path, found.lostName)} is missing, but a refresh that was cut short left its files: run ${marked(`liveos refresh ${typedAs({ target: directory, image: input.image })}`)} again`,
       { path: join(path, found.lostName), interrupted: true },
     )
   const base = stagedBase ?? (await hostFile(join(path, found.baseName!), 'base image'))

@@ -7,6 +7,7 @@ import type { FileSystem } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
 import { closeAll } from '../host/folder.js'
+import { pathAs } from './advice.js'
 import { liveVolumes, openTarget, volumesOf } from './open-target.js'
 import { openSource } from './source.js'
 import { decoderOf, isRoot, openStack, rootImageIn } from './stack.js'
@@ -82,7 +83,7 @@ const rootView = async (target: Target, layer: Layer, close: () => Promise<void>
         where: stack.overlay.file.path,
         message:
           'the kernel reads this overlay no more; shown is what it still holds, and the last changes may be missing or half done',
-        remedy: `copy out what you need before the overlay is reset: liveos cp -r ${target.name}:/home ./rescued`,
+        remedy: `copy out what you need before the overlay is reset: liveos cp -r ${pathAs(target, '/home')} ./rescued`,
       })
     const root = named(stack.root, `${layer === 'base' ? 'base' : 'root filesystem'} of ${target.name}`)
     const fs = await openFs(root, { decoder: decoderOf(stack.pool) })

@@ -7,6 +7,7 @@ import { LiveError } from '../error.js'
 import { printableName } from '../fs/name.js'
 import { closeAll } from '../host/folder.js'
 import { temporaryRoom } from '../host/temporary.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import type { BootConfig, EntryKind } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
 import { volumesOf } from '../liveos/open-target.js'
@@ -73,7 +74,7 @@ export const entryOf = ({ entries }: BootMenus, number: number, name: string): N
     throw new LiveError('NOT_FOUND', `${name} has no boot entry that starts a kernel`, { path: name })
   throw new LiveError(
     'USAGE',
-    `${name} has no entry ${number}: there are 1 to ${entries.length}, see 'liveos boot ${name} --dry-run'`,
+    `${name} has no entry ${number}: there are 1 to ${entries.length}, see ${marked(`liveos boot ${pathWord(name)} --dry-run`)}`,
     { path: name },
   )
 }

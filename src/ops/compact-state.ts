@@ -1,7 +1,8 @@
 import { basename, dirname, resolve } from 'node:path'
 import { LiveError, unsupported } from '../error.js'
 import { type Folder, openFolder, type ReadFolder } from '../host/folder.js'
-import { findBaseName, type TargetInput } from '../liveos/target.js'
+import { advised, marked } from '../liveos/advice.js'
+import { findBaseName, type Target, type TargetInput } from '../liveos/target.js'
 import type { RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
 import { createStepFile, readStepFile, rewriteStep } from './step-file.js'
@@ -136,12 +137,12 @@ export const compactsIn = async (folder: ReadFolder): Promise<string[]> =>
     .sort()
 
 /** @param own  the overlay whose compaction doesn't count. @throws REFUSED  a compaction is running in the folder, or was cut short */
-export const checkNoCompact = async (folder: ReadFolder, target: string, own?: string): Promise<void> => {
+export const checkNoCompact = async (folder: ReadFolder, target: Target, own?: string): Promise<void> => {
   const overlay = (await compactsIn(folder)).find(name => name !== own)
   if (overlay !== undefined)
     throw new LiveError(
       'REFUSED',
-      `a compaction of ${overlay} is running or was cut short: run 'liveos compact ${target}' to finish it first`,
+      `a compaction of ${overlay} is running or was cut short: ${advised(target, address => `run ${marked(`liveos compact ${address}`)} to finish it first`)}`,
       { path: `${folder.path}/${compactStateName(overlay)}` },
     )
 }

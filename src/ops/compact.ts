@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, factsOf, openFolder } from '../host/folder.js'
+import { calledAs, marked, readAs } from '../liveos/advice.js'
 import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import {
@@ -229,7 +230,7 @@ export const planFresh = async (
     )
     const findings: Finding[] = [
       ...(await undoEnds(target)),
-      ...merged.findings.map(finding => ({ ...finding, ...AS_COMPACT[finding.code], where: target.name })),
+      ...merged.findings.map(finding => ({ ...finding, ...asCompact(finding.code, target), where: target.name })),
     ]
     if (why !== undefined)
       findings.push({
@@ -244,7 +245,7 @@ export const planFresh = async (
         severity: 'warning',
         where: target.base.path,
         message: `the base can't be read below ${unreadable} chunks, so they are kept unseen`,
-        remedy: `run 'liveos verify ${target.name}'`,
+        remedy: `run ${marked(`liveos verify ${readAs(target)}`)}`,
       })
     return {
       verb: 'compact',
@@ -273,22 +274,31 @@ export const planFresh = async (
 }
 
 /** What a merge would say of the root filesystem, in the words of a compaction. */
-const AS_COMPACT: Readonly<Record<string, Partial<Finding>>> = {
-  ROOT_UNKNOWN: {
-    severity: 'note',
-    message: 'the root filesystem is of no kind that is known here, so only chunks that equal the base are dropped',
-  },
-  JOURNAL_NOT_REPLAYED: {
-    severity: 'note',
-    message: "the journal of the ext4 root can't be replayed here, so only chunks that equal the base are dropped",
-    remedy: 'start the system once, or run liveos recover; then compact again',
-  },
-  JOURNAL_REPLAYED: {
-    message:
-      'the ext4 root was not unmounted cleanly: its journal stays in the overlay for the next start to replay, and what is free is what is free after that',
-  },
-  ROOT_HAS_ERRORS: { severity: 'warning', remedy: 'run liveos recover, which checks and repairs it' },
-  NOT_TRIMMED: { severity: 'note', remedy: 'run liveos doctor to see what is wrong with it' },
+const asCompact = (code: string, target: WritableTarget): Partial<Finding> | undefined => {
+  const words: Readonly<Record<string, Partial<Finding>>> = {
+    ROOT_UNKNOWN: {
+      severity: 'note',
+      message: 'the root filesystem is of no kind that is known here, so only chunks that equal the base are dropped',
+    },
+    JOURNAL_NOT_REPLAYED: {
+      severity: 'note',
+      message: "the journal of the ext4 root can't be replayed here, so only chunks that equal the base are dropped",
+      remedy: `start the system once, or run ${marked(`liveos recover ${calledAs(target)}`)}; then compact again`,
+    },
+    JOURNAL_REPLAYED: {
+      message:
+        'the ext4 root was not unmounted cleanly: its journal stays in the overlay for the next start to replay, and what is free is what is free after that',
+    },
+    ROOT_HAS_ERRORS: {
+      severity: 'warning',
+      remedy: `run ${marked(`liveos recover ${calledAs(target)}`)}, which checks and repairs it`,
+    },
+    NOT_TRIMMED: {
+      severity: 'note',
+      remedy: `run ${marked(`liveos doctor ${readAs(target)}`)} to see what is wrong with it`,
+    },
+  }
+  return words[code]
 }
 
 /** @throws NO_SPACE, USAGE */

@@ -1,6 +1,7 @@
 import { isHttpUrl } from '../block/http.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import type { ArgumentChange } from '../liveos/boot/arguments.js'
 import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
@@ -295,7 +296,7 @@ export const checkBoot = async (input: TargetInput, tell: Tell): Promise<BootChe
       'BOOT_NOT_CHECKED',
       'note',
       name,
-      'how it boots was not looked at: that takes its whole initrd; liveos boot-plan does it',
+      `how it boots was not looked at: that takes its whole initrd; ${marked(`liveos boot-plan ${pathWord(name)}`)} does it`,
     )
     return NOTHING
   }

@@ -5,7 +5,7 @@ import { checkFat } from '../fs/fat/check.js'
 import type { Fat } from '../fs/fat/reader.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
-import { advised } from '../liveos/advice.js'
+import { advised, marked } from '../liveos/advice.js'
 import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetInput } from '../liveos/target.js'
 import { openView } from '../liveos/view.js'
 import { compactsIn } from './compact-state.js'
@@ -65,7 +65,11 @@ export const checkLeftovers = async (target: Target, tell: Tell): Promise<void> 
         overlay.path,
         `${undo.name} can take the last ${undo.about?.verb ?? 'change'} back, until the stick is booted`,
         {
-          remedy: `${run('undo')}, or remove ${undo.name}`,
+          remedy: advised(
+            target,
+            address =>
+              `${marked(`liveos undo ${address}`)} does it; once it is not wanted any more, remove ${undo.name}`,
+          ),
         },
       )
   } catch (error) {

@@ -1,5 +1,6 @@
 import type { DirectoryFileSystem } from '../host/directory.js'
 import { namedDevices } from '../host/filesystem-names.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import type { Source } from '../liveos/source.js'
 import { hasNames } from './boot-volumes.js'
 import type { Tell } from './doctor-overlay.js'
@@ -48,7 +49,7 @@ const tellSiblings = (source: string, here: readonly Named[], tell: Tell): void 
       'BOOT_OTHER_PARTITIONS',
       'note',
       source,
-      `boot menus on ${others.map(({ where }) => where).join(', ')} are not seen from this directory: liveos doctor ${disk} looks at all of the disk`,
+      `boot menus on ${others.map(({ where }) => where).join(', ')} are not seen from this directory: ${marked(`liveos doctor ${pathWord(disk)}`)} looks at all of the disk`,
     )
 }
 

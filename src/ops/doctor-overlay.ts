@@ -6,7 +6,7 @@ import { isStore } from '../block/snapshot/store.js'
 import type { Finding } from '../finding.js'
 import { detectFs, type FsType } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
-import { advised } from '../liveos/advice.js'
+import { advised, marked } from '../liveos/advice.js'
 import { overlaysIn } from '../liveos/live-directory.js'
 import type { Target } from '../liveos/target.js'
 import { isTrapSize } from './grow-size.js'
@@ -95,7 +95,7 @@ const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): 
         remedy: advised(
           target,
           address =>
-            `liveos recover ${address} makes room and checks the filesystem; liveos refresh ${address} merges it into the base`,
+            `${marked(`liveos recover ${address}`)} makes room and checks the filesystem; ${marked(`liveos refresh ${address}`)} merges it into the base`,
         ),
       },
     )
@@ -143,7 +143,7 @@ const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): 
         remedy: advised(
           target,
           address =>
-            `put the base back that it was made over; liveos reset ${address} empties it, which loses its changes`,
+            `put the base back that it was made over; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
         ),
       },
     )
@@ -159,7 +159,7 @@ const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): 
         remedy: advised(target, address =>
           store
             ? `liveos recover ${address} --chunk ${store.chunkSectors}`
-            : `liveos reset ${address} makes a new one of it`,
+            : `${marked(`liveos reset ${address}`)} makes a new one of it`,
         ),
       },
     )
@@ -220,7 +220,7 @@ export const checkOverlay = async (
           remedy: advised(
             target,
             address =>
-              `liveos grow ${address} --size +512M makes room on the stick, liveos refresh ${address} merges it into the base`,
+              `${marked(`liveos grow ${address} --size +512M`)} makes room on the stick, ${marked(`liveos refresh ${address}`)} merges it into the base`,
           ),
         },
       )
@@ -244,7 +244,7 @@ export const checkOverlay = async (
         {
           expected: holes,
           found: freeBytes,
-          remedy: advised(target, address => `free space, then liveos grow ${address} --fill`),
+          remedy: advised(target, address => `free space, then run ${marked(`liveos grow ${address} --fill`)}`),
         },
       )
   }

@@ -10,6 +10,7 @@ import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { checkExt4Image, checkXfsImage, type FsckRun, packageOf, replayExt4 } from '../host/fsck.js'
 import { findTool } from '../host/process.js'
 import { openTemporary } from '../host/temporary.js'
+import { marked } from '../liveos/advice.js'
 import type { Base } from '../liveos/stack.js'
 import type { TargetInput } from '../liveos/target.js'
 import { tellingLines, tellsDirtyLog } from './checker-words.js'
@@ -87,6 +88,8 @@ export interface RootPlace {
   readonly base: Base
   /** file of the overlay, or of the base where there is none */
   readonly where: string
+  /** the target, as a command line names it to verbs that only read */
+  readonly address: string
   /** what to do about errors in the filesystem */
   readonly remedy: string
   /** what to do about an XFS whose log holds changes */
@@ -179,7 +182,7 @@ const checkOnExport = async (type: string, { input, report, signal }: CheckBy): 
 /** Tells what of the root can't be read. @returns  whether there was anything */
 const tellUnreadable = async (
   shown: Device,
-  { base, where, remedy, tell }: RootPlace,
+  { base, where, address, remedy, tell }: RootPlace,
   { report, signal }: CheckBy,
 ): Promise<boolean> => {
   const found = await firstUnreadable(shown, report, signal)
@@ -188,7 +191,7 @@ const tellUnreadable = async (
   const place = `bytes ${offset} to ${offset + length} of the root can't be read: ${error.message}`
   if (await isUnreadable(base.origin, found))
     tell('BASE_DAMAGED', 'error', base.file.path, place, {
-      remedy: `${BASE_REMEDY}; liveos verify tells of every block that is damaged`,
+      remedy: `${BASE_REMEDY}; ${marked(`liveos verify ${address}`)} tells of every block that is damaged`,
     })
   else tell('ROOT_DAMAGED', 'error', where, place, { remedy })
   return true
@@ -227,7 +230,7 @@ export const checkByProgram = async (
   place: RootPlace,
   by: CheckBy,
 ): Promise<FsckRun | undefined> => {
-  const { tell, where } = place
+  const { tell, where, address } = place
   const program = type === 'xfs' ? 'xfs_repair' : 'e2fsck'
   if (!(await findTool(program))) {
     tell('FSCK_MISSING', 'note', where, `${program} is not installed, so the filesystem was looked at in part only`, {
@@ -251,7 +254,7 @@ export const checkByProgram = async (
       'note',
       where,
       `${program} was not asked: this computer can't give it the root as a file (that takes nbdfuse and the right to mount with it, or as root the nbd devices of the kernel), so it needs a copy of it`,
-      { remedy: 'liveos doctor --fsck makes that copy, in the temporary folder' },
+      { remedy: `${marked(`liveos doctor ${address} --fsck`)} makes that copy, in the temporary folder` },
     )
   else if (run.code === 0 || !READ_ERROR.test(run.words) || !(await tellUnreadable(shown, place, by)))
     tellRun(run, place)

@@ -4,7 +4,7 @@ import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { closeAll, factsOf } from '../host/folder.js'
-import { advised, canBeChanged, typedAs } from '../liveos/advice.js'
+import { advised, canBeChanged, marked, readAs, typedAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
@@ -189,12 +189,13 @@ const look = async (
     const place = {
       base,
       where: target.overlay?.path ?? target.base.path,
+      address: readAs(target),
       remedy: target.overlay ? advised(target, address => `liveos recover ${address}`) : BASE_REMEDY,
       logRemedy: target.overlay
         ? advised(
             target,
             address =>
-              `${overlay?.damage === 'clean' ? 'boot' : `liveos recover ${address} --no-fsck, then boot`} the stick once, which brings them in; liveos recover ${address} --drop-log throws them away`,
+              `${overlay?.damage === 'clean' ? 'boot' : `${marked(`liveos recover ${address} --no-fsck`)}, then boot`} the stick once, which brings them in; ${marked(`liveos recover ${address} --drop-log`)} throws them away`,
           )
         : 'mount it once on a kernel, which brings them in',
       tell,

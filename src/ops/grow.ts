@@ -4,7 +4,7 @@ import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
-import { advised } from '../liveos/advice.js'
+import { advised, marked, overlayAs } from '../liveos/advice.js'
 import { readTargetStore } from '../liveos/stack.js'
 import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
@@ -80,7 +80,7 @@ export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: 
   if (store.state === 'invalid' || store.truncated)
     throw new LiveError(
       'REFUSED',
-      `${path} ${store.truncated ? 'was cut off in the middle of its list' : 'was marked invalid by the kernel'}: ${advised(target, address => `run 'liveos recover ${address}', which repairs it and makes room too`)}`,
+      `${path} ${store.truncated ? 'was cut off in the middle of its list' : 'was marked invalid by the kernel'}: ${advised(target, address => `run ${marked(`liveos recover ${address}`)}, which repairs it and makes room too`)}`,
       { path },
     )
   return store
@@ -122,7 +122,7 @@ const planSize = async (
   if (neededBytes > 0 && neededBytes + MARGIN > freeBytes)
     throw new LiveError(
       'NO_SPACE',
-      `${folder.path} has ${freeBytes} bytes free, and ${neededBytes} are needed: free space there, or run 'liveos compact ${target.name} --dry-run' to see what the overlay itself can give back`,
+      `${folder.path} has ${freeBytes} bytes free, and ${neededBytes} are needed: free space there, or see what the overlay itself can give back: ${advised(target, address => `run ${marked(`liveos compact ${address} --dry-run`)}`)}`,
       { neededBytes, freeBytes },
     )
   const findings: Finding[] = await undoEnds(target)
@@ -135,7 +135,7 @@ const planSize = async (
       'OVERLAY_OVERCOMMITTED',
       'note',
       `the overlay has holes of ${holes} bytes: when the stick fills up the kernel invalidates it long before its own size is used`,
-      `run 'liveos grow ${target.name} --fill' to take that room now`,
+      `run ${marked(`liveos grow ${overlayAs(target)} --fill`)} to take that room now`,
     )
   const usedBytes = store.nextFreeChunk * chunkSize
   if (change === 'shrink' && usedBytes > newBytes * 0.95)

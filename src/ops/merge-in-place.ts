@@ -4,6 +4,7 @@ import { openFile } from '../block/file.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { Folder } from '../host/folder.js'
+import { calledAs, marked } from '../liveos/advice.js'
 import { overlaysIn } from '../liveos/live-directory.js'
 import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
@@ -85,7 +86,7 @@ const planStack = async (
     throw unsupported(
       'merge in place into a compressed base',
       base.path,
-      `${base.name} is compressed, and nothing can be written into it where it stands: 'liveos refresh ${target.name}' writes a new one beside it and swaps them`,
+      `${base.name} is compressed, and nothing can be written into it where it stands: ${marked(`liveos refresh ${calledAs(target)}`)} writes a new one beside it and swaps them`,
     )
   const { exceptions, chunkSize } = stack.overlay!.store
   const { count } = exceptions

@@ -3,6 +3,7 @@ import type { Finding } from '../finding.js'
 import { checkEmpty, endProcess, mountByFuse2fs, mountByKernel, unmount } from '../host/mounting.js'
 import { hasKernelNbd, hasNbdfuse, NBDFUSE_PACKAGE } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import type { TargetInput } from '../liveos/target.js'
 import { mountPlaceOf, ownerOf, readMountState, removeMountState, statePaths, writeMountState } from './mount-state.js'
 import { checkPlanned, descriptionOf, planView, type ViewChoice, type ViewPlan } from './serve-plan.js'
@@ -43,7 +44,7 @@ const howTo = async (
   { type, target }: ViewPlan,
   { file = false }: MountOptions,
 ): Promise<{ readonly how: MountPlan['how'] }> => {
-  const cp = `or copy files out with 'liveos cp -r ${target}:/… ./rescued', which needs none of this`
+  const cp = `or copy files out with ${marked(`liveos cp -r ${pathWord(`${target}:/home`)} ./rescued`)}, which needs none of this`
   const fuse = await hasNbdfuse()
   if (file && fuse) return { how: 'file' }
   if (!file && isRootUser() && (fuse || (await hasKernelNbd()))) return { how: 'kernel' }
@@ -73,7 +74,11 @@ const howTo = async (
 export const planMount = async (input: TargetInput, mountPoint: string, options: MountOptions): Promise<MountPlan> => {
   const place = await mountPlaceOf(mountPoint)
   if (await readMountState(place))
-    throw new LiveError('REFUSED', `a mount of liveos is at ${place}: 'liveos umount ${place}' first`, { path: place })
+    throw new LiveError(
+      'REFUSED',
+      `a mount of liveos is at ${place}: ${marked(`liveos umount ${pathWord(place)}`)} first`,
+      { path: place },
+    )
   await checkEmpty(place)
   const plan = await planView('mount', input, options)
   const { how } = await howTo(plan, options)

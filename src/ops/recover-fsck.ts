@@ -7,6 +7,7 @@ import { readStore, type Store } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import { checkExt4Image, checkXfsImage, type FsckRun, repairExt4, repairXfs, XFS_DIRTY_LOG } from '../host/fsck.js'
 import { openTemporary, type TemporaryFolder } from '../host/temporary.js'
+import { tellingLines } from './checker-words.js'
 import { withExportedFile } from './exported-root.js'
 import type { Report } from './progress.js'
 import type { SalvagedView } from './recover-view.js'
@@ -63,7 +64,7 @@ const differing = async (
 const failed = ({ program, code, words }: FsckRun, what: string): LiveError =>
   new LiveError(
     'CORRUPT',
-    `${program} ${what} (exit code ${code}), so nothing was changed. Copy out what you need with 'liveos cp'. Its last words: ${words.trim().split('\n').slice(-6).join(' | ')}`,
+    `${program} ${what} (exit code ${code}), so nothing was changed. Copy out what you need with 'liveos cp'. It says: ${tellingLines({ words }, 6).join(' | ')}`,
     { device: program, offset: 0, field: 'exit code', expected: 0, found: code },
   )
 

@@ -7,7 +7,9 @@ import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { packageOf } from '../host/fsck.js'
 import { NBDFUSE_PACKAGE } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
+import { shellWord } from '../host/shell-word.js'
 import { temporaryRoom } from '../host/temporary.js'
+import { calledAs } from '../liveos/advice.js'
 import type { WritableTarget } from '../liveos/target.js'
 import { canExportAsFile } from './exported-root.js'
 import { mostSize } from './grow-size.js'
@@ -142,7 +144,7 @@ const planSize = async (
         severity: 'error',
         where: overlay.path,
         message: `the overlay has no room left, and the stick has ${freeBytes} bytes free: the next boot would overflow it again`,
-        remedy: 'free space on the stick, or merge what the overlay holds: liveos refresh',
+        remedy: `free space on the stick, or merge what the overlay holds: liveos refresh ${calledAs(target)}`,
       })
     return { before, after: after ?? null }
   }
@@ -212,7 +214,7 @@ export const planRecover = async (target: WritableTarget, options: RecoverOption
   if (overlay.facts.kind !== 'file')
     throw new LiveError(
       'REFUSED',
-      `${overlay.path} is a whole partition or disk, beside which there is no place for what undo needs: copy it into a file (dd if=${overlay.path} of=overlay.img bs=1M), recover that (liveos recover --base … --overlay overlay.img), and write it back`,
+      `${overlay.path} is a whole partition or disk, beside which there is no place for what undo needs: copy it into a file (dd if=${shellWord(overlay.path)} of=overlay.img bs=1M), recover that (liveos recover --base … --overlay overlay.img), and write it back`,
       { path: overlay.path },
     )
   await checkNothingUnfinished(target, { change: true })

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, openFolder } from '../host/folder.js'
+import { calledAs, marked } from '../liveos/advice.js'
 import {
   findBaseName,
   findCutTarget,
@@ -143,13 +144,13 @@ const stageKept = ({ folder, name }: NonNullable<RefreshState['stage']>): Findin
   message: `the old base is kept as ${join(folder, name)}`,
 })
 
-const NEWER: Finding = {
+const newer = (target: WritableTarget): Finding => ({
   code: 'OVERLAY_KEPT',
   severity: 'warning',
   where: 'overlay',
   message: 'the overlay holds changes made after the new base was written, so it was kept',
-  remedy: 'run liveos refresh again to merge them',
-}
+  remedy: `run ${marked(`liveos refresh ${calledAs(target)}`)} again to merge them`,
+})
 
 const refresh = async (
   target: WritableTarget,
@@ -301,7 +302,7 @@ const finishCut = async ({ input, folder, name, state, wrapFolder, report }: Cut
   const overlay = wrapFile(target.overlay, wrapFolder)
   const cleared = await finish(folder, name, { ...state, step: 'resetting' }, overlay, false, stageFolder)
   const done = outcome(target.base.path, state.old.size, undefined, state.fresh!.size, cleared, [
-    ...(overlay && !cleared.overlayReset ? [NEWER] : []),
+    ...(overlay && !cleared.overlayReset ? [newer(target)] : []),
     ...(stage && !stageFolder ? [stageLeft(stage)] : []),
     ...(stage && stageFolder && state.keepOld ? [stageKept(stage)] : []),
   ])

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Folder } from '../host/folder.js'
+import { advised, marked } from '../liveos/advice.js'
 import { STATE_SUFFIX, type Target } from '../liveos/target.js'
 import type { RefreshOptions } from './refresh.js'
 import type { RunOwner } from './refresh-owner.js'
@@ -159,11 +160,12 @@ export const removeState = async (folder: Folder, base: string): Promise<void> =
  *
  * @throws REFUSED
  */
-export const checkNoRefresh = async ({ name: target, base: { folder, name } }: Target): Promise<void> => {
+export const checkNoRefresh = async (target: Target): Promise<void> => {
+  const { folder, name } = target.base
   if (!(await folder.facts(name + STATE_SUFFIX))) return
   throw new LiveError(
     'REFUSED',
-    `a refresh of ${target} is running or was cut short: run 'liveos refresh ${target}' to finish it first`,
+    `a refresh of ${target.name} is running or was cut short: ${advised(target, address => `run ${marked(`liveos refresh ${address}`)} to finish it first`)}`,
     { path: `${folder.path}/${name}${STATE_SUFFIX}` },
   )
 }

@@ -1,5 +1,7 @@
 import { LiveError, unsupported } from '../error.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
+import { advised, marked } from '../liveos/advice.js'
+import type { Target } from '../liveos/target.js'
 import { checkNotRunning, type RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
 import { createStepFile, readStepFile, rewriteStep } from './step-file.js'
@@ -114,11 +116,11 @@ export const checkNotRestoring = (owner: RunOwner, where: string): Promise<void>
   checkNotRunning(owner, `a restore of ${where}`)
 
 /** @throws REFUSED  a restore is running in the folder, or was cut short */
-export const checkNoRestore = async (folder: ReadFolder, target: string): Promise<void> => {
+export const checkNoRestore = async (folder: ReadFolder, target: Target): Promise<void> => {
   if (await folder.facts(RESTORE_STATE))
     throw new LiveError(
       'REFUSED',
-      `a restore of ${target} is running or was cut short: run 'liveos restore ${target} FILE' with the same backup to finish it first`,
+      `a restore of ${target.name} is running or was cut short: ${advised(target, address => `run ${marked(`liveos restore ${address} FILE`)} with the same backup to finish it first`)}`,
       { path: `${folder.path}/${RESTORE_STATE}` },
     )
 }

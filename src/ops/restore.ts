@@ -6,6 +6,7 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, factsOf } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { marked, pathWord, readAs } from '../liveos/advice.js'
 import {
   findBaseName,
   findTarget,
@@ -234,7 +235,7 @@ const planFresh = async (
       severity: 'warning',
       where: archive.path,
       message: 'this backup holds the files that differ from the base, and no overlay; they are not put back',
-      remedy: `run 'liveos mount ${target.name} DIR --persist', then 'liveos restore ${archive.path} --root DIR'; or start the system and name / there`,
+      remedy: `run ${marked(`liveos mount ${readAs(target)} DIR --persist`)}, then ${marked(`liveos restore ${pathWord(archive.path)} --root DIR`)}; or start the system and name / there`,
     })
   if (placed.length === 0 && unchanged.length === 0 && !wanted.some(({ kind }) => kind === 'changes'))
     throw new LiveError('NOT_FOUND', `${archive.path} has nothing that can be put back on ${target.name}`, {

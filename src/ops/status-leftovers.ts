@@ -1,19 +1,22 @@
 import type { Finding } from '../finding.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { advised, marked } from '../liveos/advice.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target } from '../liveos/target.js'
 import { compactsIn } from './compact-state.js'
 
 /** What verbs that were cut short have left. */
 export const leftovers = async (target: Target, findings: Finding[]): Promise<void> => {
   const { folder, name } = target.base
+  const again = (verb: string, then = ''): string =>
+    advised(target, address => `run ${marked(`liveos ${verb} ${address}`)} again${then}`)
   if (await folder.facts(name + STATE_SUFFIX))
     findings.push({
       code: 'REFRESH_INTERRUPTED',
       severity: 'warning',
       where: folder.path,
       message: 'a refresh was cut short',
-      remedy: `run liveos refresh ${target.name} again: it finishes or takes back what is left`,
+      remedy: again('refresh', ': it finishes or takes back what is left'),
     })
   if (target.overlay && (await target.overlay.folder.facts(target.overlay.name + RESET_SUFFIX)))
     findings.push({
@@ -21,7 +24,7 @@ export const leftovers = async (target: Target, findings: Finding[]): Promise<vo
       severity: 'warning',
       where: target.overlay.path,
       message: 'a reset was cut short',
-      remedy: `run liveos reset ${target.name} again`,
+      remedy: again('reset'),
     })
   for (const overlay of await compactsIn(folder))
     findings.push({
@@ -29,7 +32,7 @@ export const leftovers = async (target: Target, findings: Finding[]): Promise<vo
       severity: 'warning',
       where: `${folder.path}/${overlay}`,
       message: `a compaction of ${overlay} was cut short`,
-      remedy: `run liveos compact ${target.name} again`,
+      remedy: again('compact'),
     })
 }
 

@@ -1,5 +1,6 @@
 import { SECTOR } from '../block/snapshot/layout.js'
 import type { Finding } from '../finding.js'
+import { marked } from '../liveos/advice.js'
 import type { OverlayStatus } from './status.js'
 import type { LiveOverlay, LiveSource } from './status-live.js'
 
@@ -61,7 +62,7 @@ export interface Thresholds {
   readonly criticalAt?: number | undefined
 }
 
-/** What the kernel's word on an overlay means to the one who uses it. @param target  as verbs are to name it */
+/** What the kernel's word on an overlay means to the one who uses it. @param target  as a command line names it */
 export const liveFindings = (
   { overlay, live, agrees }: Pick<Looked, 'overlay' | 'live' | 'agrees'>,
   target: string,
@@ -76,12 +77,12 @@ export const liveFindings = (
   if (live.state === 'overflow')
     add('OVERLAY_OVERFLOWED', 'error', `the overlay has overflowed (${live.name}): what is written now is lost`, {
       remedy: isOwn
-        ? 'copy what matters to another disk, switch off, and make room from another system before the next start: liveos recover TARGET, or liveos grow TARGET'
+        ? 'copy what matters to another disk, switch off, and make room from another system before the next start: liveos recover TARGET, or liveos grow TARGET --size +512M'
         : 'copy what matters to another disk',
     })
   if (live.state === 'invalid')
     add('OVERLAY_GIVEN_UP', 'error', `the kernel has given the overlay up (${live.name}) and reads no more from it`, {
-      remedy: isOwn ? 'switch off, and run liveos recover TARGET from another system' : 'start anew',
+      remedy: isOwn ? "switch off, and run 'liveos recover TARGET' from another system" : 'start anew',
     })
   if (live.state === 'merge failed')
     add('OVERLAY_MERGE_FAILED', 'error', `merging the overlay into its base has failed (${live.name})`)
@@ -91,7 +92,7 @@ export const liveFindings = (
     if (ofFile > ofKernel)
       add('OVERLAY_SIZE_UNTOLD', 'warning', 'the overlay file is longer than the kernel knows', {
         ...sectors,
-        remedy: `as root: liveos grow ${target} --size ${overlay.size!}, which tells the kernel (losetup -c ${live.loop ?? ''})`,
+        remedy: `as root: ${marked(`liveos grow ${target} --size ${overlay.size!}`)}, which tells the kernel (losetup -c ${live.loop ?? ''})`,
       })
     else
       add(

@@ -8,7 +8,7 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
-import { advised } from '../liveos/advice.js'
+import { advised, calledAs, marked, pathAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile, TargetInput } from '../liveos/target.js'
@@ -104,7 +104,8 @@ const NO_OVERLAY: OverlayStatus = {
   dmsetup: null,
 }
 
-const GROWING = 'a refresh gives the space back: liveos refresh'
+/** What makes room, of a target at this address. */
+const roomAgain = (address: string): string => `a refresh gives the space back: liveos refresh ${address}`
 
 /**
  * Looks at a stick's overlay, base and home. Reads files only, so it works on a stick in use.
@@ -129,7 +130,7 @@ export const readStatus = async (input: StatusInput): Promise<Status> => {
     const source = isHostFolder(target.base.folder) ? await findLive(target) : undefined
     const looked = source && (await lookTwice(source, read))
     const overlay = looked?.overlay ?? (await read(findings))
-    if (looked) findings.push(...looked.findings, ...liveFindings(looked, target.name, input))
+    if (looked) findings.push(...looked.findings, ...liveFindings(looked, calledAs(target), input))
     else await attached(target, findings)
     await leftovers(target, findings)
     const { type, mountPoint, label, uuid, readOnly } = target.medium
@@ -229,7 +230,11 @@ export const overlayStatus = async (
       severity: 'error',
       where: path,
       message,
-      remedy: `liveos recover ${target.name} keeps what can be read; liveos reset empties it, which loses its changes`,
+      remedy: advised(
+        target,
+        address =>
+          `${marked(`liveos recover ${address}`)} keeps what can be read; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
+      ),
     })
     return { ...NO_OVERLAY, kind: 'dm-snapshot', state: 'damaged', path, size: facts.size }
   }
@@ -254,7 +259,7 @@ export const overlayStatus = async (
   if (store.state === 'new') await lostHeader(target, file, originSize, findings)
   const state: OverlayState = store.state === 'invalid' ? 'invalid' : store.full ? 'full' : store.state
   const percent = Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10
-  judge(target.name, path, state, percent, findings, input)
+  judge(target, path, state, percent, findings, input)
   const left = await roomLeft(target.overlay, file, store)
   if (left.limitedBy === 'stick' && state !== 'invalid')
     findings.push({
@@ -297,7 +302,7 @@ const lostHeader = async (
     remedy: advised(
       target,
       address =>
-        `liveos recover ${address} --chunk ${store.chunkSectors} takes them back into use; liveos reset ${address} empties it for good`,
+        `${marked(`liveos recover ${address} --chunk ${store.chunkSectors}`)} takes them back into use; ${marked(`liveos reset ${address}`)} empties it for good`,
     ),
   })
 }
@@ -328,7 +333,7 @@ const directoryStatus = async (
 }
 
 const judge = (
-  target: string,
+  target: Target,
   path: string,
   state: OverlayState,
   percent: number,
@@ -342,17 +347,22 @@ const judge = (
       'OVERLAY_INVALID',
       'error',
       'the kernel has marked the overlay invalid and reads no more from it',
-      `liveos recover ${target} takes what it holds back into use; liveos cp -r ${target}:/home DIR copies files out of it as it is`,
+      `${advised(target, address => `${marked(`liveos recover ${address}`)} takes what it holds back into use`)}; ${marked(`liveos cp -r ${pathAs(target, '/home')} ./rescued`)} copies files out of it as it is`,
     )
   else if (state === 'full')
     add(
       'OVERLAY_FULL',
       'error',
       'the overlay is full: the next write of a booted system overflows it',
-      `liveos grow ${target} makes it larger; ${GROWING}`,
+      advised(
+        target,
+        address => `${marked(`liveos grow ${address} --size +512M`)} makes it larger; ${roomAgain(address)}`,
+      ),
     )
-  else if (percent >= criticalAt) add('OVERLAY_CRITICAL', 'error', `the overlay is ${percent} % full`, GROWING)
-  else if (percent >= warnAt) add('OVERLAY_FILLING', 'warning', `the overlay is ${percent} % full`, GROWING)
+  else if (percent >= criticalAt)
+    add('OVERLAY_CRITICAL', 'error', `the overlay is ${percent} % full`, advised(target, roomAgain))
+  else if (percent >= warnAt)
+    add('OVERLAY_FILLING', 'warning', `the overlay is ${percent} % full`, advised(target, roomAgain))
 }
 
 /** Room of the store, or of the stick where the overlay's holes still have to be filled from it, whichever is less. */

@@ -6,6 +6,7 @@ import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { calledAs, marked } from '../liveos/advice.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack } from '../liveos/stack.js'
 import { type Target, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
@@ -209,7 +210,7 @@ const targetFor = async (
   if (await overlay.folder.facts(overlay.name + UNDO_SUFFIX))
     throw new LiveError(
       'REFUSED',
-      `${overlay.name}${UNDO_SUFFIX} is there, by which what was done to this overlay can be taken back: run 'liveos undo ${target.name}', or remove that file if the overlay is to stay as it is`,
+      `${overlay.name}${UNDO_SUFFIX} is there, by which what was done to this overlay can be taken back: run ${marked(`liveos undo ${calledAs(target)}`)}, or remove that file if the overlay is to stay as it is`,
       { path: overlay.path },
     )
   return { target, close: async () => undefined }

@@ -5,6 +5,7 @@ import type { ByteRange, Hold, UndoPhase } from '../block/undo/layout.js'
 import { openUndoRecorder, type UndoRecorder } from '../block/undo/recorder.js'
 import { assert, LiveError } from '../error.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import { UNDO_SUFFIX } from '../liveos/target.js'
 import { checkNotRunning, type RunOwner, thisOwner } from './refresh-owner.js'
 
@@ -69,11 +70,14 @@ export const findUndo = async (folder: ReadFolder, overlay: string): Promise<Fou
 export const isCut = (found: FoundUndo | undefined): boolean =>
   found !== undefined && (found.phase === 'recording' || found.phase === 'undoing')
 
-/** What to run after a change that was cut in its middle. */
-export const cutSentence = (found: FoundUndo, target: string): string =>
-  found.phase === 'undoing'
-    ? `an undo was cut short here: run 'liveos undo ${target}' again`
-    : `a ${found.about?.verb ?? 'change'} of this overlay was cut short: run 'liveos ${found.about?.verb === 'recover' ? 'recover' : 'undo'} ${target}' ${found.about?.verb === 'recover' ? "again, or 'liveos undo' to take it back" : 'to take it back'}`
+/** What to run after a change that was cut in its middle. @param address  of the target, as a command line has it */
+export const cutSentence = (found: FoundUndo, address: string): string => {
+  const [again, back] = [marked(`liveos recover ${address}`), marked(`liveos undo ${address}`)]
+  if (found.phase === 'undoing') return `an undo was cut short here: run ${back} again`
+  return found.about?.verb === 'recover'
+    ? `a recover of this overlay was cut short: run ${again} again, or ${back} to take it back`
+    : `a ${found.about?.verb ?? 'change'} of this overlay was cut short: run ${back} to take it back`
+}
 
 /** @throws REFUSED  another process of this computer is at it */
 export const checkNobodyAt = async (found: FoundUndo | undefined): Promise<void> => {
@@ -132,7 +136,8 @@ export const beginChange = async (
   const name = overlay + UNDO_SUFFIX
   const earlier = await findUndo(folder, overlay)
   await checkNobodyAt(earlier)
-  if (earlier && isCut(earlier)) throw new LiveError('REFUSED', cutSentence(earlier, folder.path), { path: name })
+  if (earlier && isCut(earlier))
+    throw new LiveError('REFUSED', cutSentence(earlier, pathWord(folder.path)), { path: name })
   const owner = await thisOwner()
   const about: ChangeAbout = { verb, file: overlay, begun: new Date().toISOString(), owner }
   const target = await folder.openGrowing(overlay)

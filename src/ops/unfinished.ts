@@ -1,6 +1,7 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { Folder, ReadFolder } from '../host/folder.js'
+import { advised, marked } from '../liveos/advice.js'
 import { RESET_SUFFIX, type Target, UNDO_SUFFIX } from '../liveos/target.js'
 import { checkNoCompact } from './compact-state.js'
 import { checkNoRefresh } from './refresh-state.js'
@@ -24,25 +25,28 @@ export interface Own {
  * @throws REFUSED  with what to run; CORRUPT, UNSUPPORTED  an undo journal is damaged, or of another version
  */
 export const checkNothingUnfinished = async (target: Target, own: Own = {}): Promise<void> => {
-  const { name, base, overlay } = target
+  const { base, overlay } = target
   const places: ReadFolder[] = [base.folder]
   if (overlay && overlay.folder.path !== base.folder.path) places.push(overlay.folder)
   if (!own.refresh) await checkNoRefresh(target)
   for (const folder of places) {
-    await checkNoCompact(folder, name, own.compact)
-    if (!own.restore) await checkNoRestore(folder, name)
+    await checkNoCompact(folder, target, own.compact)
+    if (!own.restore) await checkNoRestore(folder, target)
   }
   if (!overlay) return
   const refuse = (sentence: string): LiveError => new LiveError('REFUSED', sentence, { path: overlay.path })
   if (!own.reset && (await overlay.folder.facts(overlay.name + RESET_SUFFIX)))
-    throw refuse(`a reset was cut short here: run 'liveos reset ${name}' first`)
+    throw refuse(
+      `a reset was cut short here: ${advised(target, address => `run ${marked(`liveos reset ${address}`)} first`)}`,
+    )
   if (own.change) return
   const undo = await findUndo(overlay.folder, overlay.name)
-  if (undo && isCut(undo)) throw refuse(cutSentence(undo, name))
+  if (undo && isCut(undo)) throw refuse(advised(target, address => cutSentence(undo, address)))
 }
 
 /** Says in a plan that an earlier change can't be taken back any more. @throws IO */
-export const undoEnds = async ({ overlay }: Target): Promise<Finding[]> => {
+export const undoEnds = async (target: Target): Promise<Finding[]> => {
+  const { overlay } = target
   if (!overlay || !(await overlay.folder.facts(overlay.name + UNDO_SUFFIX))) return []
   const undo = await findUndo(overlay.folder, overlay.name).catch((error: unknown) => {
     if (isLiveError(error) && (error.code === 'CORRUPT' || error.code === 'UNSUPPORTED')) return undefined
@@ -54,7 +58,10 @@ export const undoEnds = async ({ overlay }: Target): Promise<Finding[]> => {
       severity: 'note',
       where: overlay.path,
       message: `${overlay.name}${UNDO_SUFFIX} is removed: the ${undo?.about?.verb ?? 'change'} before this can't be taken back any more`,
-      remedy: `if you want it back, run 'liveos undo' now, and not this`,
+      remedy: advised(
+        target,
+        address => `if you want it back, run ${marked(`liveos undo ${address}`)} now, and not this`,
+      ),
     },
   ]
 }

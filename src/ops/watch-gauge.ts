@@ -5,6 +5,7 @@ import { isLiveError, LiveError, unsupported } from '../error.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { mountOf } from '../host/medium.js'
+import { overlayAs } from '../liveos/advice.js'
 import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
 import { LIVE } from './grow-live.js'
 import { findOverlay } from './grow-target.js'
@@ -37,6 +38,8 @@ export interface Gauge {
   readonly isRunning: boolean
   /** as the user names what it belongs to */
   readonly target: string
+  /** as a command line names it; '' for the running system */
+  readonly address: string
   /** the folder of the stick where a history may lie; undefined where there is none outside of what fills */
   readonly beside: { readonly folder: Folder; readonly name: string } | undefined
   read(before: StoreTail | undefined): Promise<Reading>
@@ -148,6 +151,7 @@ export const findGauge = async (input: TargetInput): Promise<Gauge> => {
   const about = {
     isRunning: live !== undefined,
     target: target?.name ?? 'the running system',
+    address: target && !live ? overlayAs(target) : '',
     beside: await historyBeside(target, live),
   }
   if (source && live && (live.keptIn !== 'overlay of the stick' || live.kind === 'OverlayFS')) {

@@ -50,6 +50,8 @@ export interface WatchSample {
 
 /** Something that is looked at again and again. */
 export interface Watch {
+  /** what it belongs to, as a command line names it; '' for the running system */
+  readonly address: string
   /** @throws NOT_FOUND  the stick has gone; IO */
   sample(): Promise<WatchSample>
 }
@@ -139,6 +141,7 @@ export const openWatch = async (input: TargetInput, options: WatchOptions = {}):
   }
 
   return {
+    address: gauge.address,
     async sample() {
       const reading = await gauge.read(tail)
       const now = Math.round(uptime() * 10) / 10

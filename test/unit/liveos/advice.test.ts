@@ -79,7 +79,7 @@ it('an overlay that the kernel gave up: recover is named first, reset with what 
     },
   })
   const { message } = await failure(openStack(await findTarget({ target: root })), 'CORRUPT')
-  expect(message).toContain(`run 'liveos recover '${root}''`)
+  expect(message).toContain(`run “liveos recover '${root}'”`)
   expect(message.indexOf('recover')).toBeLessThan(message.indexOf('reset'))
 })
 
@@ -119,6 +119,6 @@ it('merge to a file beside a change that was cut short names what ends that', as
       planMerge(await findTarget({ target: root }), { output: join(root, 'merged.img') }),
       'REFUSED',
     )
-    expect(message).toContain(`run 'liveos ${told} '${root}''`)
+    expect(message).toContain(`run “liveos ${told} '${root}'”`)
   }
 })
