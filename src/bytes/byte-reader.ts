@@ -10,6 +10,8 @@ export interface ByteReader {
   peek(length: number): Promise<Uint8Array>
   /** Passes over bytes that `peek` gave. */
   advance(length: number): void
+  /** Takes bytes back that were passed over last, to be read again. */
+  putBack(bytes: Uint8Array): void
   /** Exactly so many bytes, not to be changed. @throws CORRUPT  they end earlier */
   take(length: number, field: string): Promise<Uint8Array>
   /** Passes over bytes without keeping them. @throws CORRUPT  they end earlier */
@@ -47,6 +49,10 @@ export const byteReader = (chunks: AsyncIterable<Uint8Array>, name: string): Byt
     },
     peek,
     advance,
+    putBack(bytes) {
+      buffer = Buffer.concat([bytes, buffer])
+      offset -= bytes.length
+    },
     async take(length, field) {
       const found = await peek(length)
       if (found.length < length) throw short(field, length, found.length)

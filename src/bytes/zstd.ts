@@ -4,16 +4,13 @@ import zlib from 'node:zlib'
 import { assert } from '../error.js'
 import { type Codec, CodecError, ownBytes, type SettingsOf } from './codec.js'
 import { missingPackage } from './missing.js'
+import { parseZstdBlock, parseZstdHeader, ZSTD_BLOCK_HEADER, ZSTD_MAGIC, type ZstdHeader } from './zstd-layout.js'
 
-const MAGIC = 0xfd2fb528
 /** What every decoder must support (RFC 8878, 3.1.1.1.2); squashfs windows are at most 1 MiB. */
 const MAX_WINDOW_SIZE = 2 ** 23
 
 /** What a frame says of itself; sizes in bytes. */
-interface Frame {
-  readonly windowSize: number
-  readonly contentSize: number | undefined
-}
+type Frame = Pick<ZstdHeader, 'windowSize' | 'contentSize'>
 
 const damaged = (what: string): CodecError => new CodecError(`zstd: ${what}`)
 
@@ -25,41 +22,20 @@ const damaged = (what: string): CodecError => new CodecError(`zstd: ${what}`)
  */
 export const parseZstdFrame = (input: Uint8Array): Frame => {
   const view = new DataView(input.buffer, input.byteOffset, input.length)
-  const need = (at: number, length: number): void => {
-    if (at + length > input.length) throw damaged('the frame ends too early')
-  }
-  need(0, 6)
-  if (view.getUint32(0, true) !== MAGIC) throw damaged('not a frame')
-  const descriptor = input[4]!
-  const singleSegment = (descriptor & 0x20) !== 0
-  let at = 5
-  let windowSize = 0
-  if (!singleSegment) {
-    const base = 2 ** (10 + (input[at]! >> 3))
-    windowSize = base + (base / 8) * (input[at]! & 7)
-    at++
-  }
-  at += [0, 1, 2, 4][descriptor & 3]!
-  const sizeBytes = [singleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6]!
-  need(at, sizeBytes)
-  let contentSize: number | undefined
-  if (sizeBytes === 1) contentSize = view.getUint8(at)
-  else if (sizeBytes === 2) contentSize = view.getUint16(at, true) + 256
-  else if (sizeBytes === 4) contentSize = view.getUint32(at, true)
-  else if (sizeBytes === 8) contentSize = Number(view.getBigUint64(at, true))
-  if (singleSegment) windowSize = contentSize!
-  at += sizeBytes
+  if (input.length < 6) throw damaged('the frame ends too early')
+  if (view.getUint32(0, true) !== ZSTD_MAGIC) throw damaged('not a frame')
+  const { length, hasChecksum, ...frame } = parseZstdHeader(input)
+  let at = length
   for (let last = false; !last; ) {
-    need(at, 3)
-    const header = input[at]! | (input[at + 1]! << 8) | (input[at + 2]! << 16)
-    last = (header & 1) !== 0
-    const runLength = ((header >> 1) & 3) === 1
-    at += 3 + (runLength ? 1 : header >> 3)
+    if (at + ZSTD_BLOCK_HEADER > input.length) throw damaged('the frame ends too early')
+    const block = parseZstdBlock(input, at)
+    last = block.isLast
+    at += ZSTD_BLOCK_HEADER + block.stored
   }
-  at += (descriptor & 4) !== 0 ? 4 : 0
+  at += hasChecksum ? 4 : 0
   if (at > input.length) throw damaged('the frame ends too early')
   if (at < input.length) throw damaged(`${input.length - at} bytes behind the frame`)
-  return { windowSize, contentSize }
+  return frame
 }
 
 /** @throws CodecError  the frame is damaged, larger than `capacity`, or needs too much memory */

@@ -62,6 +62,13 @@ for (const [packing, tool, args] of PACKERS)
       .toString()
       .trim()
     expect(found.pieces[1]?.members).toBe(Number(names))
+    // what was put behind it, as for a start over the network, counts too
+    for (const unit of [4, 512]) {
+      const padding = Buffer.alloc((unit - (packed.length % unit)) % unit)
+      const behind = await readInitrd(memory(Buffer.concat([packed, padding, early]), 'initrd'))
+      expect(behind.pieces.map(piece => piece.packing)).toEqual([packing, 'none'])
+      expect(behind.findings).toEqual([])
+    }
     // cut in the middle, it is damaged
     const cut = readInitrd(memory(packed.subarray(0, packed.length >> 1), 'initrd'))
     await expect(cut).rejects.toMatchObject({ code: 'CORRUPT' })

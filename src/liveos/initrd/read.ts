@@ -97,7 +97,7 @@ const readPacked = async (packing: Packing, outer: ByteReader, at: Reading): Pro
   }
 }
 
-/** True where something follows. Behind whole archives, xz takes what is no xz of its own for damage: that is the end then. */
+/** True where something follows. Behind whole archives, an xz whose own end is cut off is at its end too. */
 const more = async (inner: ByteReader, archives: number): Promise<boolean> => {
   try {
     return await skipZeros(inner)

@@ -55,7 +55,7 @@ const chunksIn = (packing: Packing, from: ByteReader, budget: Budget): AsyncGene
 }
 
 /**
- * Unpacks a piece of an initrd in chunks; the reader stands behind the piece at the end, except behind xz, which looks further.
+ * Unpacks a piece of an initrd in chunks; the reader stands behind the piece at the end.
  *
  * @param budget  what is unpacked is taken from it
  * @throws CORRUPT      it is damaged, or unpacks to more than the budget

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import type { ByteReader } from '../../bytes/byte-reader.js'
 import { CodecError } from '../../bytes/codecs.js'
 import { LZMA_OK, LZMA_STREAM_END } from '../../bytes/liblzma-native.js'
@@ -13,7 +14,10 @@ const LZMA_CHECK_CRC32 = 1
 const STREAM_DECODE = 1
 const LZMA2 = 0x21
 const OUTPUT = 1 << 18
+/** bytes, of the footer too */
 const STREAM_HEADER = 12
+/** what was passed over last is kept so far back: the padding behind a stream, as it may be */
+const KEPT = 1 << 16
 /** LZMA2's byte of 64 MiB, the dictionary of `xz -9`: the decoder takes that much memory at once */
 const MAX_DICTIONARY = 30
 
@@ -46,9 +50,28 @@ const checkDictionary = (head: Uint8Array): void => {
     }
 }
 
+/** True where bytes end in the footer of a stream, and NULs behind it. @see the .xz file format, 2.1.2 */
+const endsInFooter = (bytes: Uint8Array): boolean => {
+  let end = bytes.length
+  while (end > 0 && bytes[end - 1] === 0) end--
+  if (end < STREAM_HEADER) return false
+  const footer = Buffer.from(bytes.subarray(end - STREAM_HEADER, end))
+  return footer.toString('latin1', 10) === 'YZ' && footer.readUInt32LE(0) === crc32(footer.subarray(4, 10))
+}
+
 /**
- * Unpacks xz streams, one behind the other, with the memory of their dictionary. What follows that is no xz is damage to it: the
- * reader stands somewhere behind the last stream then.
+ * What comes behind the last stream: liblzma takes as much of it as the header of another one has before it says that it is none.
+ *
+ * @param taken  the last bytes that it took
+ */
+const behind = (taken: Uint8Array): Uint8Array | undefined => {
+  const start = taken.length - STREAM_HEADER
+  return start > 0 && endsInFooter(taken.subarray(0, start)) ? taken.slice(start) : undefined
+}
+
+/**
+ * Unpacks xz streams, one behind the other, with the memory of their dictionary. The reader stands behind the last one then, and
+ * behind the NULs that follow it.
  *
  * @throws CodecError   damaged or cut off
  * @throws UNSUPPORTED  the package has no machine code for this platform
@@ -56,17 +79,24 @@ const checkDictionary = (head: Uint8Array): void => {
 export async function* unxz(from: ByteReader): AsyncGenerator<Uint8Array> {
   checkDictionary(await from.peek(STREAM_HEADER + 1024))
   const stream = openStream()
+  let last: Uint8Array = new Uint8Array(0)
   try {
     for (;;) {
       const input = await from.peek(1)
       const output = new Uint8Array(OUTPUT)
       const action = input.length === 0 ? LZMA_FINISH : LZMA_RUN
       const [ret, inputLeft, outputLeft] = stream.codeSync(action, input, 0, input.length, output, 0)
-      from.advance(input.length - inputLeft!)
+      const taken = input.length - inputLeft!
+      last = Buffer.concat([last, input.subarray(0, taken)].map(part => part.subarray(-KEPT))).subarray(-KEPT)
+      from.advance(taken)
       const length = OUTPUT - outputLeft!
       if (length > 0) yield output.subarray(0, length)
       if (ret === LZMA_STREAM_END) return
-      if (ret !== LZMA_OK) throw new CodecError(`xz: ${lzmaProblem({ ret: ret!, length }, OUTPUT)}`)
+      if (ret === LZMA_OK) continue
+      const rest = behind(last)
+      if (!rest) throw new CodecError(`xz: ${lzmaProblem({ ret: ret!, length }, OUTPUT)}`)
+      from.putBack(rest)
+      return
     }
   } finally {
     stream.close()

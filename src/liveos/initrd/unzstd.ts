@@ -1,15 +1,8 @@
 import type { ByteReader } from '../../bytes/byte-reader.js'
 import { CodecError } from '../../bytes/codecs.js'
 import { openPool } from '../../bytes/pool.js'
-import { parseZstdFrame } from '../../bytes/zstd.js'
+import { isSkippableZstd, walkZstdFrame, ZSTD_MAGIC, type ZstdSource } from '../../bytes/zstd-layout.js'
 
-const MAGIC = 0xfd2fb528
-/** magics of frames that hold no data: 0x184d2a50 to 0x184d2a5f */
-const SKIPPABLE = 0x184d2a5
-/** what a block unpacks to at most */
-const MAX_BLOCK = 128 << 10
-const RLE = 1
-const COMPRESSED = 2
 /** A frame takes the memory that it unpacks to: no initrd is packed to less than a hundredth. */
 const MOST_RATIO = 100
 const SMALL = 64 << 20
@@ -25,35 +18,27 @@ interface Frame {
   readonly capacity: number
 }
 
-/** Reads a frame by walking its blocks. @see RFC 8878, 3.1.1 */
+/** Reads a frame by walking its blocks. */
 const readFrame = async (from: ByteReader, most: number): Promise<Frame> => {
   const parts: Uint8Array[] = []
   let stored = 0
-  const keep = async (length: number, field: string): Promise<Uint8Array> => {
+  const take: ZstdSource['take'] = async (length, field) => {
     stored += length
     if (stored > MAX_STORED) throw new CodecError(`zstd: a frame of more than ${MAX_STORED} bytes`)
     const bytes = new Uint8Array(await from.take(length, field))
     parts.push(bytes)
     return bytes
   }
-  const descriptor = (await keep(5, 'Frame_Header'))[4]!
-  const single = (descriptor & 0x20) !== 0
-  const sizeBytes = [single ? 1 : 0, 2, 4, 8][descriptor >> 6]!
-  await keep((single ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]! + sizeBytes, 'Frame_Header')
-  let capacity = 0
-  for (let last = false; !last; ) {
-    const header = await keep(3, 'Block_Header')
-    const word = header[0]! | (header[1]! << 8) | (header[2]! << 16)
-    last = (word & 1) !== 0
-    const type = (word >> 1) & 3
-    await keep(type === RLE ? 1 : word >> 3, 'Block_Content')
-    capacity += type === COMPRESSED ? MAX_BLOCK : Math.min(MAX_BLOCK, word >> 3)
-    if (capacity - MAX_BLOCK > most) throw new CodecError(`zstd: it unpacks to more than ${most} bytes`)
-  }
-  if (descriptor & 4) await keep(4, 'Content_Checksum')
+  const { windowSize, contentSize, contentAtMost } = await walkZstdFrame(
+    {
+      take,
+      pass: async (length, field) => void (await take(length, field)),
+      wrong: (field, expected, found) => new CodecError(`zstd: ${field} is ${found}, expected ${expected}`),
+    },
+    most,
+  )
   const bytes = Buffer.concat(parts)
-  const { windowSize, contentSize } = parseZstdFrame(bytes)
-  const room = Math.min(capacity, contentSize ?? capacity)
+  const room = Math.min(contentAtMost, contentSize ?? contentAtMost)
   if (room > Math.max(SMALL, MOST_RATIO * bytes.length))
     throw new CodecError(`zstd: ${bytes.length} bytes that unpack to ${room}`)
   // The decoder refuses a window above the room: `zstd --ultra` has one of up to 128 MiB whatever it packs.
@@ -76,11 +61,11 @@ export async function* unzstd(from: ByteReader, most: number): AsyncGenerator<Ui
       if (head.length < 8) return
       const view = new DataView(head.buffer, head.byteOffset)
       const magic = view.getUint32(0, true)
-      if (magic >>> 4 === SKIPPABLE) {
+      if (isSkippableZstd(magic)) {
         await from.skip(8 + view.getUint32(4, true), 'skippable frame')
         continue
       }
-      if (magic !== MAGIC) return
+      if (magic !== ZSTD_MAGIC) return
       const { bytes, capacity } = await readFrame(from, left)
       const unpacked = await pool.decode('zstd', bytes, capacity)
       left -= unpacked.length
