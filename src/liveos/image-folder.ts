@@ -38,6 +38,16 @@ const freeBytesOf = async (fs: FileSystem): Promise<number> => {
   return bytes
 }
 
+/** A directory in an image as a folder. */
+export interface ImageFolder extends ReadFolder {
+  readonly fs: FileSystem
+  /** absolute path of the directory in `fs` */
+  readonly directory: string
+}
+
+/** True for a directory in an image. */
+export const isImageFolder = (folder: ReadFolder): folder is ImageFolder => 'directory' in folder
+
 /**
  * A directory in an image as a folder that is only read.
  *
@@ -45,11 +55,13 @@ const freeBytesOf = async (fs: FileSystem): Promise<number> => {
  * @param path   absolute, of a directory that is there
  * @param from   what a read of its files says to come from
  */
-export const imageFolder = (fs: FileSystem, where: string, path: string, from: ReadFrom): ReadFolder => {
+export const imageFolder = (fs: FileSystem, where: string, path: string, from: ReadFrom): ImageFolder => {
   const at = (name: string): string => `${path === '/' ? '' : path}/${name}`
   const open = async (name: string): Promise<OpenedFile> =>
     openedFile(await fs.open(await resolvePath(fs, at(name))), `${where}:${at(name)}`)
   return {
+    fs,
+    directory: path,
     path: `${where}:${path}`,
     list: async () => (await fs.list(path)).map(({ name }) => name),
     facts: async name => {
