@@ -1,6 +1,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { LiveError } from '../error.js'
+import { type NamedTable, parseTables } from '../block/table.js'
+import { isLiveError, LiveError } from '../error.js'
 import { findTool, runTool } from './process.js'
 
 /** How the kernel sees a snapshot's store: `overflow` and `invalid` last until it is set up anew, at the next boot. */
@@ -56,14 +57,29 @@ export const parseSnapshotStatus = (text: string): DmStatus | undefined => {
   return { state: states[rest] ?? 'unknown', usage: undefined, line }
 }
 
-/** Reads the lines of `dmsetup table`; those of other targets are left out. @see linux Documentation/admin-guide/device-mapper/snapshot.rst */
+/** The table of a line of `dmsetup table`; none where it is of a target that is not known here. */
+const tablesOf = (line: string): readonly NamedTable[] => {
+  try {
+    return parseTables(line, 'dmsetup table')
+  } catch (error) {
+    // a computer has many kinds of devices, and most are no snapshots
+    if (!isLiveError(error)) throw error
+    return []
+  }
+}
+
+/** Reads the snapshots among the lines of `dmsetup table`, devices by their numbers; other targets are left out. */
 export const parseSnapshotTables = (text: string): readonly DmSnapshot[] =>
-  text.split('\n').flatMap(line => {
-    const [, name, target, origin, store, kind, chunk] =
-      /^(.+): \d+ \d+ (snapshot|snapshot-merge) (\d+:\d+) (\d+:\d+) (PO|P|N) (\d+)(?: |$)/.exec(line) ?? []
-    if (name === undefined) return []
-    return [{ name, target, origin, store, kind, chunkSectors: Number(chunk) } as DmSnapshot]
-  })
+  text
+    .split('\n')
+    .flatMap(tablesOf)
+    .flatMap(({ name, lines }) =>
+      lines.flatMap(line => {
+        if (line.type !== 'snapshot' && line.type !== 'snapshot-merge') return []
+        const { type, origin, cow, store, chunkSectors } = line
+        return [{ name, target: type, origin, store: cow, kind: store, chunkSectors }]
+      }),
+    )
 
 /** True where this process may ask device-mapper. */
 export const mayAskDm = async (): Promise<boolean> =>

@@ -34,6 +34,9 @@ it('dmsetup table: snapshots among others', () => {
     'm: 0 8 snapshot-merge 7:1 7:3 P 16',
     'vg-x: 0 8 snapshot-origin 7:1',
     'torn: 0 8 snapshot 7:1',
+    'wrong: 0 8 snapshot 7:1 7:2 PO 9',
+    'vg-thin: 0 8 thin 253:2 1',
+    'empty: ',
     '',
   ].join('\n')
   expect(parseSnapshotTables(text)).toEqual([
