@@ -42,6 +42,7 @@ export interface Marks {
 
 /** A path of Linux, its NUL included. @see linux include/uapi/linux/limits.h */
 const PATH_MAX = 4096
+const ROOT_MARKS = ['impure', 'origin', 'uuid']
 const HANDLE_MAGIC = 0xfb
 const HANDLE_SIZE = 21
 const BIG_ENDIAN = 1
@@ -60,11 +61,9 @@ export const visibleXattrs = (xattrs: readonly Xattr[], namespace: Namespace): r
   })
 }
 
-/** True where an inode has marks of this namespace. */
-export const hasMarks = (xattrs: readonly Xattr[], namespace: Namespace): boolean => {
-  const prefix = prefixOf(namespace)
-  return xattrs.some(({ name }) => name.startsWith(prefix) && !name.startsWith(`${prefix}overlay.`))
-}
+/** True where an upper root has marks of this namespace that the kernel writes to it. */
+export const hasRootMarks = (xattrs: readonly Xattr[], namespace: Namespace): boolean =>
+  xattrs.some(({ name }) => ROOT_MARKS.some(mark => name === prefixOf(namespace) + mark))
 
 /** True where an empty file is marked as a deletion. */
 export const isXattrWhiteout = (xattrs: readonly Xattr[], namespace: Namespace): boolean =>

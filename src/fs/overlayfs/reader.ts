@@ -3,7 +3,7 @@ import { extentsOf } from '../../block/device.js'
 import { corrupt, LiveError } from '../../error.js'
 import { type Entry, type FileSystem, type Stat, splitPath, type XattrFileSystem } from '../filesystem.js'
 import { printableName } from '../name.js'
-import { hasMarks, type Namespace, visibleXattrs } from './layout.js'
+import { hasRootMarks, type Namespace, visibleXattrs } from './layout.js'
 import { openTree, type Place, redirected, type UpperEntry, xattrsIn } from './tree.js'
 
 export type { Place, UpperEntry } from './tree.js'
@@ -59,8 +59,8 @@ const inodeNumbers = (): { lower(inode: number): number; upper(inode: number): n
  * Opens two layers as the one tree that an OverlayFS shows: names of the upper one over those of the lower, less what it deleted;
  * opaque directories, redirects and files with attributes only included, whatever a mount would have to be told to follow them.
  *
- * The marks are the attributes `trusted.overlay.*`; `user.overlay.*` only where the upper root has such and none of the others,
- * since users can set them below it. Where `marksReadable` is false, directories of both layers are taken as merged, and a file
+ * The marks are the attributes `trusted.overlay.*`; `user.overlay.*` only where the kernel wrote such to the upper root, since
+ * users can set them below it. Where `marksReadable` is false, directories of both layers are taken as merged, and a file
  * that may have its data below is not opened.
  *
  * @throws CORRUPT, IO
@@ -75,7 +75,8 @@ export const openOverlayFs = async ({
   marksReadable = true,
 }: OverlayFsOptions): Promise<OverlayFs> => {
   const rootXattrs = await xattrsIn(upper, upperRoot)
-  const namespace: Namespace = hasMarks(rootXattrs, 'user') && !hasMarks(rootXattrs, 'trusted') ? 'user' : 'trusted'
+  const namespace: Namespace =
+    hasRootMarks(rootXattrs, 'user') && !hasRootMarks(rootXattrs, 'trusted') ? 'user' : 'trusted'
   const readable = marksReadable || namespace === 'user'
   const tree = openTree({ lower, upper, upperRoot, work, namespace, marksReadable: readable })
   const numbers = inodeNumbers()
