@@ -10,12 +10,15 @@ export const diffLines = (diff: string, p: Paint): string[] =>
     .split('\n')
     .slice(0, -1)
     .map(line => {
-      const text = safe(line)
+      // of lines as DOS ends them
+      const text = safe(line.replace(/\r$/, ''))
       return line.startsWith('+') ? p.good(text) : line.startsWith('-') ? p.bad(text) : p.faint(text)
     })
 
 const planWords = ({ files }: BootFixPlan, p: Paint): string[] => [
-  ...files.flatMap(({ diff }) => diffLines(diff, p)),
+  ...files.flatMap(({ path, diff, leftover }) =>
+    leftover === undefined ? diffLines(diff, p) : [`${safe(path)}.old, left of an earlier change, is removed`],
+  ),
   'On a FAT stick there is no menu for a moment between two renames: run this again if it is cut short there.',
 ]
 
@@ -30,6 +33,7 @@ export const fixBoot = async (input: TargetInput, consent: Consent): Promise<num
   process.stderr.write(`${planWords(plan, paint(process.stderr)).join('\n')}\n`)
   await confirm('Change these boot configurations?', consent)
   const done = await drive(signal => runBootFix(plan, { signal }))
-  process.stderr.write(done.changed.map(path => `${path} is changed.\n`).join(''))
+  const said = [...done.changed.map(path => `${path} is changed.`), ...done.removed.map(path => `${path} is removed.`)]
+  process.stderr.write(said.map(line => `${safe(line)}\n`).join(''))
   return 0
 }

@@ -21,6 +21,8 @@ export interface BootFixOutcome {
   readonly verb: 'fix boot'
   readonly target: string
   readonly changed: readonly string[]
+  /** old texts that a change before this one had left */
+  readonly removed: readonly string[]
   readonly findings: readonly Finding[]
 }
 
@@ -57,12 +59,18 @@ const has = async (folder: Folder, name: string): Promise<boolean> => (await fol
 const expect = async (folder: Folder, name: string, text: string): Promise<void> => {
   if ((await read(folder, name)) === text) return
   const path = join(folder.path, name)
+  if (name.endsWith(OLD_SUFFIX))
+    throw new LiveError(
+      'REFUSED',
+      `${path} is in the way: the old text is kept under that name for a moment, and this one is no change of liveos's; move it elsewhere`,
+      { path },
+    )
   throw new LiveError('REFUSED', `${path} is not as it was when the change was planned: run liveos doctor again`, {
     path,
   })
 }
 
-type Texts = Pick<BootFix, 'before' | 'after'>
+type Texts = Pick<BootFix, 'before' | 'after' | 'leftover'>
 
 /** Writes the new text beside the old one, read back and on the medium. */
 const writeFresh = async (folder: Folder, name: string, fresh: string, after: string): Promise<void> => {
@@ -86,12 +94,17 @@ const writeFresh = async (folder: Folder, name: string, fresh: string, after: st
  *
  * @throws REFUSED  the file has changed, another file has the name .old, or two names may share their clusters
  */
-const replaceText = async (folder: Folder, name: string, { before, after }: Texts): Promise<void> => {
+const replaceText = async (folder: Folder, name: string, { before, after, leftover }: Texts): Promise<void> => {
   const fresh = name + NEW_SUFFIX
   const old = name + OLD_SUFFIX
   await removeEmptied(folder, name)
   const [named, waits, kept] = [await has(folder, name), await has(folder, fresh), await has(folder, old)]
   if (!folder.traits.atomicRename && named && waits && kept) throw sharedChain(folder, old, name)
+  if (leftover !== undefined) {
+    await expect(folder, name, after)
+    if (kept) await expect(folder, old, leftover)
+    return removeFile(folder, old)
+  }
   if (!named && kept && !waits) {
     await expect(folder, old, before)
     await folder.rename(old, name)
@@ -130,6 +143,7 @@ export async function* runBootFix(
 ): AsyncGenerator<Progress, BootFixOutcome> {
   return yield* progressing(async () => {
     const changed: string[] = []
+    const removed: string[] = []
     for (const fix of plan.files) {
       if (signal?.aborted)
         throw new LiveError('CANCELLED', `${changed.length} of ${plan.files.length} boot configurations were changed`)
@@ -141,8 +155,9 @@ export async function* runBootFix(
         )
       const path = join(resolve(plan.target), fix.path)
       await replaceText(await open(dirname(path)), path.slice(path.lastIndexOf('/') + 1), fix)
-      changed.push(path)
+      if (fix.leftover === undefined) changed.push(path)
+      else removed.push(path + OLD_SUFFIX)
     }
-    return { verb: 'fix boot', target: plan.target, changed, findings: [] }
+    return { verb: 'fix boot', target: plan.target, changed, removed, findings: [] }
   })
 }

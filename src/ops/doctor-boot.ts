@@ -1,16 +1,18 @@
 import { isHttpUrl } from '../block/http.js'
+import { memory } from '../block/memory.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { marked, pathWord } from '../liveos/advice.js'
 import type { ArgumentChange } from '../liveos/boot/arguments.js'
 import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
+import { bytesOf } from '../liveos/boot/text.js'
 import { editEntry } from '../liveos/persistence/edit-entry.js'
 import { type OnStick, persistenceReasons, type Reason } from '../liveos/persistence/reasons.js'
 import { unifiedDiff } from '../liveos/persistence/unified-diff.js'
 import { openSource, type Source, type Volume } from '../liveos/source.js'
 import { findRunning, type TargetInput } from '../liveos/target.js'
-import { cutFixes } from './boot-fix-cut.js'
+import { cutFixes, type Mended } from './boot-fix-cut.js'
 import { configText } from './boot-place.js'
 import { type PlannedBoot, type Planning, planEntry } from './boot-plan.js'
 import { bootFiles } from './boot-plan-initrd.js'
@@ -28,6 +30,8 @@ export interface BootFix {
   readonly diff: string
   readonly before: string
   readonly after: string
+  /** text of the `.old` beside it that a change before this one left, and that only has to go */
+  readonly leftover?: string
 }
 
 /** What was found about the boots of a stick. */
@@ -102,9 +106,22 @@ const versionReason = ({ shown }: PlannedBoot): Reason | undefined => {
   }
 }
 
+/** An entry whose kernel or initrd has gone starts nothing. */
+const missingReason = ({ shown: { missing } }: PlannedBoot): Reason | undefined =>
+  missing.length === 0
+    ? undefined
+    : {
+        code: 'BOOT_FILES_MISSING',
+        severity: 'error',
+        message: `this boot fails: ${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not there`,
+        remedy: 'copy the boot files to the stick again from where they came, or put a backup of them back',
+        argument: undefined,
+        changes: [],
+      }
+
 /** An initrd that can't be read is no reason by itself, but what rests on it is not looked at then. */
 const initrdReason = ({ shown }: PlannedBoot): Reason | undefined =>
-  shown.initrd.failure === null
+  shown.initrd.failure === null || shown.missing.length > 0
     ? undefined
     : {
         code: 'INITRD_UNREAD',
@@ -129,8 +146,9 @@ const BY_VERSION: readonly string[] = [
 ]
 
 const reasonsOf = (boot: PlannedBoot, stick: OnStick): Reason[] => {
-  if (boot.initrd?.maker !== undefined && boot.initrd.maker !== 'dracut') return []
-  const own = [versionReason(boot), initrdReason(boot)].filter(reason => reason !== undefined)
+  const gone = missingReason(boot)
+  if (boot.initrd?.maker !== undefined && boot.initrd.maker !== 'dracut') return gone ? [gone] : []
+  const own = [gone, versionReason(boot), initrdReason(boot)].filter(reason => reason !== undefined)
   const left = boot.shown.versionAssumed ? [...OWN, ...BY_VERSION] : OWN
   return [...own, ...persistenceReasons(boot, stick).filter(({ code }) => !left.includes(code))]
 }
@@ -206,13 +224,41 @@ const fixOf = async ({ volume, path, kind, entries }: Edits, tell: Tell): Promis
   }
 }
 
+/** A volume as it would be with another text in one of its files. */
+const withText = (volume: Volume, path: string, text: string): Volume => {
+  const { fs } = volume
+  if (!fs) return volume
+  const bytes = bytesOf(text)
+  return {
+    ...volume,
+    fs: {
+      ...fs,
+      stat: async at => (at === path ? { ...(await fs.stat(at)), size: bytes.length } : fs.stat(at)),
+      open: async at => (at === path ? memory(bytes, path) : fs.open(at)),
+    },
+  }
+}
+
 const look = async (source: Source, tell: Tell): Promise<BootCheckup> => {
   const volumes = bootVolumes(source)
+  const cut: BootFix[] = []
+  for (const volume of volumes) {
+    const mended: Mended = async (path, text) => {
+      const others = volumes.map(other => (other === volume ? withText(volume, path, text) : other))
+      const { fixes } = await lookAt(source, others, () => undefined)
+      return fixes.find(fix => fix.path === path && fix.partition === (volume.partition?.number ?? null))?.after
+    }
+    cut.push(...(await cutFixes(volume, mended, tell)))
+  }
+  const found = await lookAt(source, volumes, tell)
+  return { ...found, fixes: [...cut, ...found.fixes] }
+}
+
+const lookAt = async (source: Source, volumes: readonly Volume[], tell: Tell): Promise<BootCheckup> => {
   const menus = await menusOf(volumes)
   const live = menus.entries.filter(({ entry }) => entry.kind === 'live')
   const fixes: BootFix[] = []
-  for (const volume of volumes) fixes.push(...(await cutFixes(volume, tell)))
-  if (live.length === 0) return { ...NOTHING, fixes }
+  if (live.length === 0) return NOTHING
   const planning: Planning = { volumes, files: bootFiles(volumes), options: {} }
   const defaults = defaultEntries(menus)
   const startsOf = (found: MenuEntry): ChosenEntry => ({

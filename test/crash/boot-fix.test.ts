@@ -1,3 +1,4 @@
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openFolder } from '../../src/host/folder.js'
@@ -108,6 +109,57 @@ it('a configuration that lost its name is found and gets it again', async () => 
       [NAME, NEW],
     ])
   }
+})
+
+const ASKED = `default live
+label live
+  kernel vmlinuz
+  append initrd=initrd.img root=live:LABEL=TEST rd.live.image
+`
+
+it.each(KINDS)('%s: what a change leaves is known again by doctor, and goes', async kind => {
+  const dir = await stick(`known-${kind}`)
+  const folder = join(dir, 'syslinux')
+  await layOut(folder, { files: new Map([[NAME, Buffer.from(ASKED)]]), shared: [] })
+  await rename(join(dir, 'LiveOS/overlay-TEST-0001'), join(dir, 'LiveOS/overlay-TEST-1A2B-3C4D'))
+  const initial = [await contentOf(folder)]
+  const log: Step[] = []
+  const open = async (where: string) => recordingFolder(await openFolder(where), 0, kind, log)
+  await finished(runBootFix(await planBootFix({ target: dir }), { open }))
+  const done = text(await contentOf(folder), NAME)!
+  expect(done).toContain('rd.live.overlay=UUID=1A2B-3C4D:/LiveOS/overlay-TEST-1A2B-3C4D')
+  let left = 0
+  for (const medium of powerCuts(initial, log, kind)) {
+    const [found] = medium.folders
+    if (kind === 'fat' && found!.files.size === 3) continue
+    await layOut(folder, found!)
+    const again = await planBootFix({ target: dir })
+    if (again.findings.some(({ code }) => code === 'BOOT_FIX_LEFTOVER')) left++
+    const here = async (where: string) => recordingFolder(await openFolder(where), 0, kind, [])
+    await finished(runBootFix(again, { open: here }))
+    const files = await contentOf(folder)
+    expect([...files.keys()], `${kind}, after ${medium.cut} steps`).toEqual([NAME])
+    expect(text(files, NAME)).toBe(done)
+    expect((await planBootFix({ target: dir })).files).toEqual([])
+  }
+  expect(left).toBeGreaterThan(0)
+})
+
+it('a text of that name that somebody keeps is no leftover, and stays', async () => {
+  const dir = await stick('kept')
+  const folder = join(dir, 'syslinux')
+  await rename(join(dir, 'LiveOS/overlay-TEST-0001'), join(dir, 'LiveOS/overlay-TEST-1A2B-3C4D'))
+  const kept = Buffer.from(ASKED.replace('label live', 'label mine'))
+  const files = new Map([
+    [NAME, Buffer.from(ASKED)],
+    [`${NAME}.old`, kept],
+  ])
+  await layOut(folder, { files, shared: [] })
+  const found = await planBootFix({ target: dir })
+  expect(found.findings.map(({ code }) => code)).not.toContain('BOOT_FIX_LEFTOVER')
+  const error = await failure(finished(runBootFix(found)), 'REFUSED')
+  expect(error.message).toMatch(/syslinux\.cfg\.old is in the way/)
+  expect(text(await contentOf(folder), `${NAME}.old`)).toBe(kept.toString())
 })
 
 it('the test can fail: a name that is given before the text is on the medium', async () => {
