@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { expect, it as unguarded } from 'vitest'
 import { planBoot, startBoot } from '../../src/ops/boot.js'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
+import { unmount } from '../support/mounting.js'
 import { failure } from '../support/outcome.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
@@ -251,10 +252,10 @@ unguarded.skipIf(reason !== undefined)(
           code: 4,
           plan: { error: { code: 'REFUSED' } },
         })
-      spawnSync('umount', [place], { env: TOOLS })
+      unmount(place)
       expect((await planned(loop, '--serial', '--persist')).plan).toMatchObject({ writesTo: 'stick' })
     } finally {
-      spawnSync('umount', [place], { env: TOOLS })
+      spawnSync('umount', ['-l', place], { env: TOOLS })
       spawnSync('losetup', ['-d', loop], { env: TOOLS })
     }
   },

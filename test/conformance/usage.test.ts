@@ -19,6 +19,7 @@ import { sumPackages } from '../../src/ops/usage-packages.js'
 import { debugfs, freeByDumpe2fs, makeExt4, makeExt4Tree, run } from '../support/ext4-images.js'
 import { mounted, needExt4Mount } from '../support/ext4-mount.js'
 import { kernelFixture } from '../support/kernel-fixtures.js'
+import { whileMounted } from '../support/mounting.js'
 import { changesBetween, overlaidStack } from '../support/overlay-stack.js'
 import { random } from '../support/random.js'
 import { finished } from '../support/small-stick.js'
@@ -289,9 +290,7 @@ kernel.describe('what this computer’s kernel says', () => {
     const line = found.advice.find(({ path: folder }) => folder === '/home/me/.cache')!.fstab!
     // The kernel takes the options of the line as they are.
     const at = await path('tmpfs')
-    await mkdir(at)
-    await run('mount', ['-t', 'tmpfs', '-o', line.split(' ')[3]!, 'tmpfs', at])
-    await run('umount', [at])
+    await whileMounted(['-t', 'tmpfs', '-o', line.split(' ')[3]!, 'tmpfs'], at, async () => undefined)
   })
 })
 

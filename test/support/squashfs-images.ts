@@ -1,7 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect } from 'vitest'
@@ -11,8 +10,9 @@ import type { CodecPool } from '../../src/bytes/pool.js'
 import { openSquashfs, type Squashfs } from '../../src/fs/squashfs/reader.js'
 import { type DirectoryNode, type FileNode, readTree, type SquashNode } from '../../src/fs/squashfs/tree.js'
 import { boundSize, settingsOf, type WriteOutcome, writeSquashfs } from '../../src/fs/squashfs/writer.js'
+import { needMount, whileMounted } from './mounting.js'
 import { type Listing, listDirectory, listSpecial, PSEUDO } from './squashfs-tree.js'
-import { type Gate, gate, needTools } from './tools.js'
+import { type Gate, needTools } from './tools.js'
 
 const run = promisify(execFile)
 
@@ -99,32 +99,16 @@ export const rewrite = (
 export const needLoopMount = (): Gate => {
   const tools = needTools('mount', 'umount', 'mksquashfs')
   if (tools.reason !== undefined) return tools
-  const scratch = mkdtempSync(join(tmpdir(), 'liveos-loop-'))
-  try {
+  return needMount('a squashfs by a loop device', scratch => {
     writeFileSync(join(scratch, 'file'), 'x')
     execFileSync('mksquashfs', [join(scratch, 'file'), join(scratch, 'img'), '-no-progress'], { stdio: 'pipe' })
-    execFileSync('mount', ['-t', 'squashfs', '-o', 'loop,ro', join(scratch, 'img'), scratch], { stdio: 'pipe' })
-    execFileSync('umount', [scratch], { stdio: 'pipe' })
-    return gate(undefined)
-  } catch (error) {
-    const words = error instanceof Error ? error.message.trim().split('\n').at(-1) : String(error)
-    // No package would help: where it can't be, another judge mounts the images.
-    return gate(
-      process.env.CONFORM === 'require' ? undefined : `this computer does not loop-mount a squashfs (${words})`,
-    )
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
-  }
+    return ['-t', 'squashfs', '-o', 'loop,ro', join(scratch, 'img'), scratch]
+  })
 }
 
 /** What this computer's kernel shows of an image. */
-export const mounted = async (file: string): Promise<{ files: Listing; special: Listing }> => {
-  const at = `${file}.mounted`
-  await mkdir(at)
-  await run('mount', ['-t', 'squashfs', '-o', 'loop,ro', file, at])
-  try {
-    return { files: await listDirectory(at), special: await listSpecial(at) }
-  } finally {
-    await run('umount', [at])
-  }
-}
+export const mounted = (file: string): Promise<{ files: Listing; special: Listing }> =>
+  whileMounted(['-t', 'squashfs', '-o', 'loop,ro', file], `${file}.mounted`, async at => ({
+    files: await listDirectory(at),
+    special: await listSpecial(at),
+  }))

@@ -18,6 +18,7 @@ import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { planReset, runReset } from '../../../src/ops/reset.js'
 import { planUndo, runUndo } from '../../../src/ops/undo.js'
 import { beginChange } from '../../../src/ops/undo-journal.js'
+import { unmount } from '../../support/mounting.js'
 import { failure } from '../../support/outcome.js'
 import { finished, OVERLAY, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
@@ -176,7 +177,7 @@ rootOnly('a partition that is mounted', () => {
         expect((await refused).message).toContain('whole partition')
         expect((await failure(planMergeInPlace('merge', input), 'REFUSED')).message).toContain('mounted')
       } finally {
-        await run('umount', [mountPoint])
+        unmount(mountPoint)
       }
     } finally {
       await run('losetup', ['-d', loop])
