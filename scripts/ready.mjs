@@ -61,7 +61,8 @@ const sources = () => {
     .filter(name => String(name).endsWith('.ts'))
     .map(name => join('src', String(name)))
   const hash = createHash('sha256')
-  for (const name of [...files, 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'].sort()) {
+  const others = ['tsconfig.json', 'tsconfig.build.json', 'package-lock.json', join('scripts', 'bundle.mjs')]
+  for (const name of [...files, ...others].sort()) {
     const { mtimeMs, size } = statSync(at(name))
     hash.update(`${name} ${mtimeMs} ${size}\n`)
   }
@@ -82,6 +83,10 @@ export const build = () => {
   if (status !== 0) {
     rmSync(fresh, { recursive: true, force: true })
     throw new NotReady('tsc found errors, so dist/ is as it was')
+  }
+  if (runNode(at('scripts/bundle.mjs'), fresh) !== 0) {
+    rmSync(join(fresh, 'command'), { recursive: true, force: true })
+    say('liveos: scripts/bundle.mjs failed, see above: the command works without, and only starts more slowly')
   }
   rmSync(at('dist'), { recursive: true, force: true })
   renameSync(fresh, at('dist'))

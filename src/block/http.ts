@@ -2,9 +2,8 @@ import { setMaxListeners } from 'node:events'
 import type { AgentOptions } from 'node:https'
 import { LiveError } from '../error.js'
 import { checkRange, type Device } from './device.js'
-import { addressOf, openClient, shownUrl, type Timing } from './http/client.js'
-import { openPages, PAGE } from './http/pages.js'
-import { openSession, type Session } from './http/session.js'
+import type { Timing } from './http/client.js'
+import type { Session } from './http/session.js'
 
 /** A file on a server, read by range. */
 export interface HttpDevice extends Device {
@@ -44,6 +43,12 @@ export const openHttp = async (text: string, { signal, agent, timing }: HttpOpti
   // not by the error of `new URL`, which holds all of the address
   if (!isHttpUrl(text))
     throw new LiveError('USAGE', 'the address of an image starts with http:// or https:// and names a server')
+  // Only here: most targets are files, and HTTP with TLS takes longer to load than all the rest.
+  const [{ addressOf, openClient, shownUrl }, { openPages, PAGE }, { openSession }] = await Promise.all([
+    import('./http/client.js'),
+    import('./http/pages.js'),
+    import('./http/session.js'),
+  ])
   const original = addressOf(new URL(text))
   const name = shownUrl(original.url)
   const times = { ...TIMING, ...timing }

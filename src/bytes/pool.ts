@@ -82,7 +82,10 @@ const OLD_MB = 64
  * its own threads), a worker thread of Node 20 can't do the same with the worker's, so the one that the build left in dist is taken.
  */
 const workerUrl = (): URL =>
-  new URL(import.meta.url.endsWith('.ts') ? '../../dist/bytes/pool-worker.js' : './pool-worker.js', import.meta.url)
+  new URL(
+    import.meta.url.endsWith('.ts') ? '../../dist/bytes/pool-worker.js' : '../bytes/pool-worker.js',
+    import.meta.url,
+  )
 
 const aligned = (size: number): number => Math.ceil(size / GRAIN) * GRAIN
 

@@ -25,9 +25,10 @@ export const main = async (argv: readonly string[]): Promise<number> => {
   let code = 0
   const json = argv.includes('--json')
   try {
-    const program = buildProgram(version(), result => {
+    const done = (result: number): void => {
       code = result
-    })
+    }
+    const program = buildProgram(version(), done, argv[0])
     for (const command of [program, ...program.commands]) command.exitOverride()
     await program.parseAsync([...argv], { from: 'user' })
     return code

@@ -150,8 +150,36 @@ const verifyVerb = (done: (code: number) => void) =>
       done(await verify(where(target, options), options))
     })
 
-/** The command line: verbs, their options and help. `done` takes a verb's exit code. */
-export const buildProgram = (version: string, done: (code: number) => void): Command => {
+/** A command whose arguments and options no longer show in its type. */
+const plain = (command: unknown): Command => command as Command
+
+type Definition = (done: (code: number) => void) => readonly Command[]
+
+/** Definitions of verbs with the names of those that each makes, in the order of the help. */
+const DEFINITIONS: readonly (readonly [names: readonly string[], make: Definition])[] = [
+  [['status'], done => [plain(statusVerb(done))]],
+  [['inspect'], done => [plain(inspectVerb(done))]],
+  [['refresh'], done => [plain(refreshVerb(done))]],
+  [['merge'], done => [plain(mergeVerb(done))]],
+  [['reset'], done => [plain(resetVerb(done))]],
+  [['verify'], done => [plain(verifyVerb(done))]],
+  [['ls', 'cat', 'stat', 'cp', 'diff', 'usage'], fileVerbs],
+  [['grow', 'compact'], overlayVerbs],
+  [['doctor', 'recover', 'undo'], repairVerbs],
+  [['backup', 'restore'], backupVerbs],
+  [['serve', 'mount', 'umount'], serveVerbs],
+  [['watch'], watchVerbs],
+  [['table'], tableVerbs],
+  [['boot-plan'], done => [bootPlanVerb(done)]],
+  [['boot'], bootVerbs],
+]
+
+/**
+ * The command line: verbs, their options and help. `done` takes a verb's exit code.
+ *
+ * @param first  the first word of the line: where it is a verb, the others are left out: to define them all takes longer than `status` runs
+ */
+export const buildProgram = (version: string, done: (code: number) => void, first?: string): Command => {
   const program = new Command('liveos')
     .description('Keeps live-USB systems alive: no root, no loop devices, no device-mapper.')
     .version(version)
@@ -160,21 +188,9 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
       'after',
       '\nExit codes: 0 done and healthy · 1 done, something needs attention · 2 wrong request · 3 bad image · 4 refused · 5 no space or I/O error · 130 stopped\n',
     )
-  program.addCommand(statusVerb(done))
-  program.addCommand(inspectVerb(done))
-  program.addCommand(refreshVerb(done))
-  program.addCommand(mergeVerb(done))
-  program.addCommand(resetVerb(done))
-  program.addCommand(verifyVerb(done))
-  for (const command of fileVerbs(done)) program.addCommand(command)
-  for (const command of overlayVerbs(done)) program.addCommand(command)
-  for (const command of repairVerbs(done)) program.addCommand(command)
-  for (const command of backupVerbs(done)) program.addCommand(command)
-  for (const command of serveVerbs(done)) program.addCommand(command)
-  for (const command of watchVerbs(done)) program.addCommand(command)
-  for (const command of tableVerbs(done)) program.addCommand(command)
-  program.addCommand(bootPlanVerb(done))
-  for (const command of bootVerbs(done)) program.addCommand(command)
+  const wanted = DEFINITIONS.find(([names]) => first !== undefined && names.includes(first))
+  for (const [, make] of wanted ? [wanted] : DEFINITIONS) for (const command of make(done)) program.addCommand(command)
+  if (wanted) return plain(program)
   program
     .command('completion')
     .summary('print a completion script for bash, zsh or fish')
@@ -182,7 +198,7 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
     .argument('<shell>', 'bash, zsh or fish', oneOf('bash', 'zsh', 'fish'))
     .action(async shell => {
       const { completion } = await import('./completion.js')
-      process.stdout.write(completion(program as unknown as Command, shell))
+      process.stdout.write(completion(plain(program), shell))
       done(0)
     })
   program
@@ -191,8 +207,8 @@ export const buildProgram = (version: string, done: (code: number) => void): Com
     .description('Prints the manual page: liveos man | man -l -')
     .action(async () => {
       const { manual } = await import('./manual.js')
-      process.stdout.write(manual(program as unknown as Command))
+      process.stdout.write(manual(plain(program)))
       done(0)
     })
-  return program as unknown as Command
+  return plain(program)
 }

@@ -75,7 +75,7 @@ export interface FilePlace {
 
 /** The compiled module; from source, as tests run, the one that the build left in dist. */
 const childUrl = (): URL =>
-  new URL(import.meta.url.endsWith('.ts') ? '../../dist/ops/serve-child.js' : './serve-child.js', import.meta.url)
+  new URL(import.meta.url.endsWith('.ts') ? '../../dist/ops/serve-child.js' : '../ops/serve-child.js', import.meta.url)
 
 /** @throws  what failed there */
 const checked = (answer: unknown): Exclude<ServeAnswer, { kind: 'failed' }> => {

@@ -102,4 +102,18 @@ describe('help', () => {
     expect(help).toContain(`$ liveos ${name}`)
     expect(help).toContain('--json')
   })
+
+  const verbs = program.commands.map(command => command.name()).filter(name => !['completion', 'man'].includes(name))
+
+  it.each(verbs)('%s alone is what it is among all verbs', name => {
+    const alone = buildProgram('1.0.0', () => undefined, name)
+    const helpOf = (whole: typeof alone): string | undefined =>
+      whole.commands.find(command => command.name() === name)?.helpInformation()
+    expect(helpOf(alone)).toBe(helpOf(program))
+    expect(alone.commands.length).toBeLessThan(program.commands.length)
+  })
+
+  it.each(['completion', 'man', 'help', '--help', 'nothing', undefined])('%s knows all verbs', first => {
+    expect(buildProgram('1.0.0', () => undefined, first).commands).toHaveLength(program.commands.length)
+  })
 })
