@@ -9,7 +9,9 @@ const placeWords = ({ argument, place }: PlacedStep): string => {
   return `${argument}  (${place.inInitrd ? 'built into the initrd, ' : ''}${place.path}:${place.line})`
 }
 
-const headline = ({ plan }: EntryPlan, p: Paint): string => {
+const headline = ({ plan, missing }: EntryPlan, p: Paint): string => {
+  if (missing.length > 0)
+    return p.bad(safe(`This boot fails: ${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not there.`))
   if (plan.outcome === 'fails') return p.bad('This boot fails.')
   if (plan.outcome === 'waits') return p.bad('This boot waits for a device that is not there, and ends in a shell.')
   if (plan.outcome === 'unknown') return p.warn('What this boot does is not known here.')
@@ -35,7 +37,7 @@ const rootWords = ({ plan }: EntryPlan): string => {
 
 /** A plan of one entry in words. */
 export const entryPlanWords = (found: EntryPlan, p: Paint): string[] => {
-  const { plan, entry, menu, kernel, initrd, steps, versionAssumed } = found
+  const { plan, entry, menu, kernel, initrd, missing, steps, versionAssumed } = found
   const { overlay } = plan
   return [
     p.bold(safe(titleOf(found))),
@@ -82,8 +84,8 @@ export const entryPlanWords = (found: EntryPlan, p: Paint): string[] => {
       ),
     ),
     ...plan.prompts.map(prompt => p.warn(safe(`asks: ${prompt}`))),
-    ...plan.kept.map(text => p.good(safe(`kept: ${text}`))),
-    ...plan.lost.map(text => p.warn(safe(`lost at power-off: ${text}`))),
+    ...(missing.length > 0 ? [] : plan.kept).map(text => p.good(safe(`kept: ${text}`))),
+    ...(missing.length > 0 ? [] : plan.lost).map(text => p.warn(safe(`lost at power-off: ${text}`))),
     ...findingLines(found.findings, p),
   ]
 }

@@ -62,6 +62,8 @@ export interface EntryPlan {
   readonly arguments: string
   readonly kernel: { readonly path: string; readonly version: string | null } | null
   readonly initrd: PlannedInitrd
+  /** paths of kernel and initrds that are not there: the boot menu can't start it */
+  readonly missing: readonly string[]
   /** true where the version is taken for granted: the rules are those of `plan.version` */
   readonly versionAssumed: boolean
   readonly plan: Omit<BootPlan, 'steps' | 'findings'>
@@ -170,6 +172,9 @@ export const planEntry = async (
     if (inside) return { argument: argument.raw, place: { path: inside.path, line: 1, inInitrd: true } }
     return { argument: argument.raw, place: added.includes(argument) ? null : (placeOf(argument) ?? null) }
   }
+  const missing = [...(entry?.kernel ? [entry.kernel] : []), ...(entry?.initrds ?? [])]
+    .filter(({ exists }) => exists === false)
+    .map(({ path }) => path)
   const isOther = initrd !== undefined && initrd.maker !== undefined && initrd.maker !== 'dracut'
   const { steps, findings, ...rest } = plan
   const shown: EntryPlan = {
@@ -191,8 +196,9 @@ export const planEntry = async (
       ? { path: entry.kernel.path, version: (await files.kernel(chosen!.volume, entry.kernel.path)) ?? null }
       : null,
     initrd: initrdOf(found.paths, initrd, found.failure),
+    missing,
     versionAssumed: own === undefined,
-    plan: isOther ? { ...rest, outcome: 'unknown' } : rest,
+    plan: missing.length > 0 ? { ...rest, outcome: 'fails' } : isOther ? { ...rest, outcome: 'unknown' } : rest,
     steps: steps.map(({ argument, ...step }) => ({ ...step, ...placed(argument) })),
     findings: [
       ...(isOther ? [otherMaker(initrd, where)] : versionFindings(version, own === undefined, where)),

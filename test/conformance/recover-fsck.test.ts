@@ -147,7 +147,7 @@ xfs.describe('an XFS root', () => {
     expect(looked.findings.map(({ code }) => code)).not.toContain('FSCK_ERRORS')
     expect(looked.findings.find(({ code }) => code === 'XFS_LOG_DIRTY')).toMatchObject({
       severity: 'warning',
-      remedy: expect.stringMatching(/--no-fsck, then boot the stick once.*--drop-log throws them away/),
+      remedy: expect.stringMatching(/--no-fsck', then boot the stick once.*--drop-log' throws them away/),
     })
     expect(looked.remedies).toEqual([])
     const error = await failure(recovered(pair), 'REFUSED')
