@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: 'test/support/run-folder.ts',
     pool: 'forks',
     // Tests wait for programs and the kernel a good part of their time: as many files at once as there are cores, not one less.
     // Each file in a process of its own: starting a program takes longer the more memory the process has that starts it (35 ms a GiB).

@@ -4,6 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { oncePerRun } from './run-folder.js'
 import { type Gate, gate, needTools } from './tools.js'
 
 const UML = fileURLToPath(new URL('../kernel/uml.sh', import.meta.url))
@@ -63,13 +64,8 @@ const bash = (words: string[]): Promise<{ status: number; errors: string }> =>
     child.on('error', reject).on('close', status => resolve({ status: status ?? 125, errors }))
   })
 
-let known: { readonly ok: boolean; readonly reason: string } | undefined
-
 /** Whether a guest kernel can be started here: looked for, then tried once. `reason` is a sentence, empty where it can. */
-export const kernelAvailable = (): { readonly ok: boolean; readonly reason: string } => {
-  known ??= probe()
-  return known
-}
+export const kernelAvailable = (): { readonly ok: boolean; readonly reason: string } => oncePerRun('kernel', probe)
 
 const probe = (): { ok: boolean; reason: string } => {
   const { reason } = needTools(...PROGRAMS)

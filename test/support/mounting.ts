@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { oncePerRun } from './run-folder.js'
 import { type Gate, gate } from './tools.js'
 
 const TRIES = 50
@@ -54,16 +55,21 @@ export const whileMounted = async <T>(
 
 /** The gate of tests for which this computer must mount something by these words: tried once, in an empty directory. */
 export const needMount = (what: string, words: (scratch: string) => readonly string[]): Gate => {
+  const said = oncePerRun(`mount ${what}`, () => whyNot(words))
+  // No package would help: where it can't be, another judge says what the image holds.
+  return gate(said && process.env.CONFORM !== 'require' ? `this computer does not mount ${what} (${said})` : undefined)
+}
+
+/** Why it can't be mounted, or null. */
+const whyNot = (words: (scratch: string) => readonly string[]): string | null => {
   const scratch = mkdtempSync(join(tmpdir(), 'liveos-mount-'))
   try {
     const given = words(scratch)
     execFileSync('mount', given, { stdio: 'pipe' })
     unmount(given.at(-1)!)
-    return gate(undefined)
+    return null
   } catch (error) {
-    const said = error instanceof Error ? error.message.trim().split('\n').at(-1) : String(error)
-    // No package would help: where it can't be, another judge says what the image holds.
-    return gate(process.env.CONFORM === 'require' ? undefined : `this computer does not mount ${what} (${said})`)
+    return String(error instanceof Error ? error.message.trim().split('\n').at(-1) : error)
   } finally {
     rmSync(scratch, { recursive: true, force: true })
   }
