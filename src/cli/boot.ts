@@ -1,10 +1,8 @@
 import { type BootOptions, type BootOutcome, type BootPlan, planBoot, type Running, startBoot } from '../ops/boot.js'
 import type { NumberedEntry } from '../ops/boot-entry.js'
-import type { TargetInput } from '../ops/target.js'
+import { shellWord, type TargetInput } from '../ops/target.js'
 import { type Consent, confirm, print } from './run.js'
 import { ATTENTION, findingLines, type Paint, paint, rows, size } from './words.js'
-
-const quoted = (word: string): string => (/^[\w./:=,+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
 
 const writesWords = ({ writesTo, medium }: BootPlan, p: Paint): string =>
   writesTo === 'stick'
@@ -34,7 +32,7 @@ const planWords = (plan: BootPlan, p: Paint): string[] => {
       ['firmware', plan.firmware.toUpperCase()],
       ['starts', entry ? `entry ${entry.number}: ${entry.title}` : 'its own boot menu'],
       ['screen', plan.serial ? 'this terminal, as a serial console' : 'a window'],
-      ['command', plan.command.map(quoted).join(' ')],
+      ['command', plan.command.map(shellWord).join(' ')],
     ]),
     ...(entries.length > 0 ? ['entries', ...rows(entries.map(found => [entryLine(found), '']))] : []),
     ...findingLines(plan.findings, p),
@@ -108,7 +106,7 @@ export const boot = async (input: TargetInput, options: BootOptions, consent: Co
   for (const signal of SIGNALS) process.on(signal, early)
   let running: Running
   try {
-    running = await startBoot(plan, { signal: abort.signal })
+    running = await startBoot(plan, { signal: abort.signal, address: input.target })
   } finally {
     for (const signal of SIGNALS) process.off(signal, early)
   }

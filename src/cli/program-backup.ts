@@ -10,7 +10,9 @@ const names = (first: string | undefined, second: string | undefined, options: W
   const [target, file] = options.base === undefined ? [first, second] : [undefined, first]
   if (file === undefined || (options.base !== undefined && second !== undefined))
     throw new InvalidArgumentError(
-      options.base === undefined ? 'name TARGET and FILE.' : 'with --base and --overlay name FILE alone.',
+      options.base === undefined
+        ? `name TARGET and FILE: the stick, and the backup, such as stick.tar.zst.`
+        : 'with --base and --overlay name FILE alone.',
     )
   return { input: where(target, options), file }
 }

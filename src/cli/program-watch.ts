@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
-import { argument, verb, where } from './verb.js'
+import { argument, MOUNTED, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, min: 60, h: 3600 }
@@ -75,6 +75,7 @@ const watchVerb = (done: (code: number) => void) =>
       'sudo liveos watch --install --interval 2m   # a systemd timer',
       'sudo liveos watch --uninstall',
     ],
+    `${MOUNTED}, or an overlay file itself; the running system, where it is left out`,
   )
     .option('--interval <time>', 'time between two looks, such as 30s, 5m or 1h (60s)', argument(atLeastOne))
     .option('--warn <percent>', 'warn from here on (80)', argument(percent))

@@ -1,7 +1,7 @@
 import { planRecover, type RecoverOptions, type RecoverPlan } from '../ops/recover.js'
 import { lostWords } from '../ops/recover-lost.js'
 import { type RecoverOutcome, runRecover } from '../ops/recover-run.js'
-import { findTarget, type TargetInput } from '../ops/target.js'
+import { calledAs, findTarget, type TargetInput } from '../ops/target.js'
 import { planUndo, runUndo, type UndoOutcome, type UndoPlan } from '../ops/undo.js'
 import { type Consent, confirm, drive, print } from './run.js'
 import { ATTENTION, duration, findingLines, type Paint, paint, rows, safe, size } from './words.js'
@@ -31,8 +31,8 @@ const lostLines = ({ list }: { readonly list: RecoverOutcome['list'] }, p: Paint
   ]
 }
 
-/** A recovery before it runs. */
-export const recoverPlanWords = (plan: RecoverPlan, p: Paint): string[] => [
+/** A recovery before it runs. @param undo  the command line that takes it back */
+export const recoverPlanWords = (plan: RecoverPlan, p: Paint, undo: string): string[] => [
   p.bold('Plan: recover the overlay'),
   ...rows([
     ['overlay', `${plan.overlay.path}, ${size(plan.overlay.size)}: ${plan.damage}`],
@@ -53,7 +53,7 @@ export const recoverPlanWords = (plan: RecoverPlan, p: Paint): string[] => [
     ['time', `about ${duration(plan.estimatedSeconds)}`],
     ['no boot', plan.cannotBoot ?? 'never: the stick can boot at any moment'],
     plan.lost.length > 0 ? ['lost', p.warn(plan.lost.join('; '))] : undefined,
-    ['way back', 'liveos undo, until the stick is booted again'],
+    ['way back', `${undo}   # until the stick is booted again`],
   ]),
   ...lostLines(plan, p),
   ...steps(plan.steps),
@@ -68,8 +68,8 @@ const changeLines = (done: RecoverOutcome): string[] => {
   ]
 }
 
-/** A recovery when it is over. */
-export const recoverOutcomeWords = (done: RecoverOutcome, p: Paint): string[] => [
+/** A recovery when it is over. @param undo  the command line that takes it back */
+export const recoverOutcomeWords = (done: RecoverOutcome, p: Paint, undo: string): string[] => [
   p.good(
     done.changed
       ? `${done.overlay} is in order again. Everything is on the medium.`
@@ -91,7 +91,7 @@ export const recoverOutcomeWords = (done: RecoverOutcome, p: Paint): string[] =>
     done.readBack
       ? ['read back', done.readBack === 'medium' ? 'from the medium' : 'through the page cache']
       : undefined,
-    done.undo === null ? undefined : ['way back', `liveos undo; ${done.undo} may be removed when all is well`],
+    done.undo === null ? undefined : ['way back', `${undo}   # ${done.undo} may be removed when all is well`],
   ]),
   ...lostLines(done, p),
   ...(done.fsck?.changes && done.fsck.changes.length > 0 ? ['Repaired, by file:', ...changeLines(done)] : []),
@@ -102,14 +102,15 @@ export const recoverOutcomeWords = (done: RecoverOutcome, p: Paint): string[] =>
 export const recover = async (input: TargetInput, options: RecoverOptions, consent: Consent): Promise<number> => {
   const target = await findTarget(input)
   const plan = await planRecover(target, options)
+  const undo = `liveos undo ${calledAs(target)}`
   if (consent.dryRun) {
-    print(consent.json, plan, () => recoverPlanWords(plan, paint(process.stdout)))
+    print(consent.json, plan, () => recoverPlanWords(plan, paint(process.stdout), undo))
     return 0
   }
-  if (!consent.yes) process.stderr.write(`${recoverPlanWords(plan, paint(process.stderr)).join('\n')}\n`)
+  if (!consent.yes) process.stderr.write(`${recoverPlanWords(plan, paint(process.stderr), undo).join('\n')}\n`)
   await confirm('Recover this overlay?', consent)
   const done = await drive(signal => runRecover(target, plan, { signal }))
-  print(consent.json, done, () => recoverOutcomeWords(done, paint(process.stdout)))
+  print(consent.json, done, () => recoverOutcomeWords(done, paint(process.stdout), undo))
   return done.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
 }
 

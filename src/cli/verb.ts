@@ -2,8 +2,9 @@ import { Command, Help, InvalidArgumentError } from '@commander-js/extra-typings
 import { parseNumber } from './words.js'
 
 /** What most verbs work on. */
-export const TARGET =
-  'mounted stick, disk, partition, image, ISO or http(s) address of one; inside a running live system it may be left out'
+export const ANY = 'mounted stick, disk, partition, image, ISO or http(s) address of one'
+/** The same, where nothing means the running system. */
+export const TARGET = `${ANY}; inside a running live system it may be left out`
 /** The verbs that change a stick. */
 export const MOUNTED = 'directory where the stick is mounted'
 

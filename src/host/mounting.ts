@@ -5,6 +5,7 @@ import { startFuseProgram } from './fuse-program.js'
 import { readMounts } from './medium.js'
 import { awaitGone } from './nbd-file.js'
 import { findTool, runTool } from './process.js'
+import { marked, shellWord } from './shell-word.js'
 
 /** A path without symlinks whose last name is not touched: below it a filesystem may hang. @throws NOT_FOUND */
 export const placeOf = async (path: string): Promise<string> => {
@@ -28,9 +29,13 @@ export const checkEmpty = async (place: string): Promise<void> => {
     names = await readdir(place)
   } catch (error) {
     if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
-      throw new LiveError('NOT_FOUND', `there is no directory ${place}: make one with 'mkdir ${place}'`, {
-        path: place,
-      })
+      throw new LiveError(
+        'NOT_FOUND',
+        `there is no directory ${place}: make one with ${marked(`mkdir ${shellWord(place)}`)}`,
+        {
+          path: place,
+        },
+      )
     throw systemError(error, `looking at ${place}`)
   }
   if (names.length > 0)

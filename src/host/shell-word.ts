@@ -19,3 +19,6 @@ export const shellWord = (text: string): string => {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text
   return UNSEEN.test(text) ? ansiQuoted(text) : `'${text.replaceAll("'", "'\\''")}'`
 }
+
+/** A command line in a sentence, between marks that are none of its own: it is plain where it begins and ends. */
+export const marked = (command: string): string => (command.includes("'") ? `“${command}”` : `'${command}'`)

@@ -1,7 +1,11 @@
 import { join, resolve } from 'node:path'
+import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
 import { isHostFolder } from '../host/folder.js'
 import { shellWord } from '../host/shell-word.js'
+
+export { marked } from '../host/shell-word.js'
+
 import type { Target, TargetInput } from './target.js'
 
 /** Stands in advice for the directory where a stick is to be mounted first. */
@@ -9,8 +13,8 @@ const PLACE = 'DIR'
 /** Stands for a base that has to be taken out of where it is. */
 const BASE = 'BASE'
 
-/** A path as a word of a shell that no program takes for an option. */
-export const pathWord = (path: string): string => shellWord(path.startsWith('-') ? `./${path}` : path)
+/** A path as a word of a shell that no program takes for an option; an address without what is secret in it. */
+export const pathWord = (path: string): string => shellWord(path.startsWith('-') ? `./${path}` : shownName(path))
 
 /** What was typed to name a target, to be typed again: words for a shell, '' where nothing was. */
 export const typedAs = ({ target, image, partition, overlay, base }: TargetInput): string =>
@@ -69,9 +73,6 @@ export const pathAs = (target: Target, path: string): string =>
   target.stick || !canBeChanged(target)
     ? namedAs(target, pathWord(`${target.name}:${path}`))
     : `${calledAs(target)} ${pathWord(path)}`
-
-/** A command line in a sentence, between marks that are none of its own: it is plain where it begins and ends. */
-export const marked = (command: string): string => (command.includes("'") ? `“${command}”` : `'${command}'`)
 
 /**
  * Advice to run something on a target; where the verb could not be given the target as it is, with what to do before.

@@ -1,8 +1,10 @@
 import { basename, dirname, join, resolve } from 'node:path'
+import { shownName } from '../block/http/shown.js'
+import { isHttpUrl } from '../block/http.js'
 import { LiveError } from '../error.js'
 import { type FileFacts, type Folder, factsOf, openFolder, type ReadFolder } from '../host/folder.js'
 import { type Medium, mediumOf } from '../host/medium.js'
-import { marked, typedAs } from './advice.js'
+import { marked, pathWord, typedAs } from './advice.js'
 import {
   expectedOverlay,
   findLiveDirectory,
@@ -96,6 +98,11 @@ const findStick = async (
   directory: string,
   image: string | undefined,
 ): Promise<{ root: string; found: LiveDirectory<Folder> }> => {
+  if (isHttpUrl(directory))
+    throw usage(
+      `${shownName(directory)} is on a server, and can only be read: name a stick that is mounted here, or a copy on this computer`,
+      { path: shownName(directory) },
+    )
   const full = resolve(directory)
   const facts = await factsOf(full)
   if (!facts)
@@ -106,7 +113,7 @@ const findStick = async (
     )
   if (facts.kind !== 'directory')
     throw usage(
-      `${directory} is no directory, and this verb changes what it is given: name the directory where the stick is mounted, or a pair of files with --base and --overlay`,
+      `${directory} is no directory, and this verb works on a mounted stick: mount it (${marked(`sudo mount ${facts.kind === 'file' ? '-o loop ' : ''}${pathWord(directory)} DIR`)}) and name the place, or name a pair of files with --base and --overlay`,
       { path: full },
     )
   const found = await findLiveDirectory(hostTree(full), image)

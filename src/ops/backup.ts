@@ -111,6 +111,10 @@ export const planBackup = async (
     const base = await target.base.folder.open(target.base.name)
     const mark = await markOf(base).finally(() => base.close())
     const folder = await openFolder(dirname(output))
+    if (!(await folder.isWritable()))
+      throw new LiveError('READ_ONLY', `you may not write in ${folder.path}: name a place where you may`, {
+        path: folder.path,
+      })
     const left = await factsOf(output + PART_SUFFIX)
     const freeBytes = (await folder.freeBytes()) + (left?.allocated ?? 0)
     const bytesAtMost = parts.reduce((sum, { size }) => sum + (size ?? target.overlay?.facts.size ?? 0), 0)

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
 import { LiveError, systemError } from '../error.js'
 import { printableName } from '../fs/name.js'
@@ -9,6 +10,7 @@ import { factsOf } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
 import { deviceNumber, mountOf, readMounts } from '../host/medium.js'
 import { findTool, runTool } from '../host/process.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import { imageTree } from '../liveos/image-folder.js'
 import { liveDirectories, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from '../liveos/live-directory.js'
 import { readFrom } from '../liveos/open-target.js'
@@ -19,7 +21,7 @@ import type { FileIdentity } from './identity.js'
 
 /** The disk, image or address that a machine is to have as its medium. */
 export interface BootMedium {
-  /** what is opened: a whole disk, an image, or an address */
+  /** what is opened: a whole disk, an image, or an address without what is secret in it */
   readonly path: string
   readonly kind: 'device' | 'image' | 'url'
   /** mount points of the filesystems on it */
@@ -73,7 +75,7 @@ const deviceUnder = async (directory: string): Promise<string> => {
   if (mount.mountPoint !== (await realpath(directory)))
     throw new LiveError(
       'USAGE',
-      `${name} is a directory below ${mount.mountPoint}, and no stick is mounted at it: name the place where it is mounted, its device or its image`,
+      `${name} is a directory of what is mounted at ${mount.mountPoint}, and no stick is mounted there: a machine starts from a whole stick, so name its device (such as /dev/sdb), its image, or the place where it is mounted`,
       { path: directory, mountPoint: mount.mountPoint },
     )
   return mount.source
@@ -99,7 +101,7 @@ const identityOfPath = async (path: string): Promise<FileIdentity> => {
  */
 export const findMedium = async ({ target }: Pick<TargetInput, 'target'>): Promise<BootMedium> => {
   const name = target ?? (await findRunning())
-  if (isHttpUrl(name)) return { path: name, kind: 'url', mounted: [], identity: undefined }
+  if (isHttpUrl(name)) return { path: shownName(name), kind: 'url', mounted: [], identity: undefined }
   const facts = await factsOf(name)
   if (!facts) throw new LiveError('NOT_FOUND', `there is no ${printableName(name)}`, { path: name })
   if (facts.kind === 'file') return { path: name, kind: 'image', mounted: [], identity: await identityOfPath(name) }
@@ -196,7 +198,7 @@ export const claim = async ({ path, kind }: BootMedium): Promise<FileLock> => {
     if (error instanceof Error && 'code' in error && error.code === 'EBUSY')
       throw new LiveError(
         'REFUSED',
-        `${path} is in use, by a mount, as swap or below another device: 'lsblk ${path}' shows by what`,
+        `${path} is in use, by a mount, as swap or below another device: ${marked(`lsblk ${pathWord(path)}`)} shows by what`,
         { path },
         error,
       )

@@ -7,6 +7,7 @@ import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
 import type { FileFacts } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
 import { mountOf } from '../host/medium.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import { RUNNING, type Target, type TargetFile, type WritableTarget } from '../liveos/target.js'
 
 /** A file as it was when a plan was made; plain JSON. */
@@ -109,7 +110,7 @@ export const checkWritable = async (target: WritableTarget): Promise<void> => {
   if (readOnly)
     throw new LiveError(
       'READ_ONLY',
-      `${mountPoint} is mounted read-only: 'mount -o remount,rw ${mountPoint}' as root makes it writable`,
+      `${mountPoint} is mounted read-only: ${marked(`sudo mount -o remount,rw ${pathWord(mountPoint)}`)} makes it writable`,
       { path: mountPoint },
     )
   for (const file of [target.base, target.overlay])

@@ -109,7 +109,7 @@ export const tableScript = (what: string, target: string, name: string, steps: r
   const device = `/dev/mapper/${name}`
   const lines = [
     '#!/bin/bash',
-    `# Makes ${what} of ${shellWord(target)} the device ${device}.`,
+    `# Shows ${what} of ${shellWord(target)} as the device ${device}.`,
     '# Run it as root; it needs losetup, mount and dmsetup. Its end says how to undo it.',
     'set -euo pipefail',
     `if [ -e ${device} ]; then echo ${device} is there already >&2; exit 1; fi`,

@@ -1,3 +1,4 @@
+import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
 import type { Store } from '../block/snapshot/store.js'
 import type { NamedTable } from '../block/table.js'
@@ -200,7 +201,7 @@ const targetFor = async (
   if (input.target !== undefined && isHttpUrl(input.target))
     throw unsupported(
       'device-mapper tables of an http(s) address',
-      input.target,
+      shownName(input.target),
       "the kernel reads no http(s) addresses: download it first, or attach what 'liveos serve' gives by nbd-client",
     )
   if (writesTo !== 'overlay') return openTarget(input)
@@ -252,7 +253,7 @@ export const planTable = async (input: TargetInput, options: TableOptions = {}):
     ]
     const view = target.overlay && !input.baseOnly ? 'root' : 'base'
     const what = view === 'root' ? 'the root filesystem with its changes' : 'the root filesystem without changes'
-    const mode = { none: ', read-only', scratch: ', writable for a while', overlay: ', writable' }[writesTo]
+    const mode = { none: ' (read-only)', scratch: ' (writable for a while)', overlay: ' (writable)' }[writesTo]
     return {
       verb: 'table',
       target: target.name,

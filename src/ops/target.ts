@@ -1,5 +1,6 @@
 export type { Finding } from '../finding.js'
 export { printableName } from '../fs/name.js'
+export { shellWord } from '../host/shell-word.js'
 export { calledAs, marked, pathWord, typedAs } from '../liveos/advice.js'
 export { type OpenTarget, openTarget } from '../liveos/open-target.js'
 export { findTarget, type Target, type TargetInput, type WritableTarget } from '../liveos/target.js'

@@ -3,6 +3,7 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { endProcess, isMountPoint, unmount } from '../host/mounting.js'
 import { awaitGone, disconnectNbd, isAlive } from '../host/nbd-file.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import {
   isServing,
   type MountState,
@@ -66,7 +67,7 @@ export const umountView = async (mountPoint: string): Promise<UmountOutcome> => 
     throw new LiveError(
       'NOT_FOUND',
       (await isMountPoint(place))
-        ? `${place} was not mounted by liveos: 'umount ${place}' is for it`
+        ? `${place} was not mounted by liveos: ${marked(`umount ${pathWord(place)}`)} is for it`
         : `nothing is mounted at ${place}`,
       { path: place },
     )

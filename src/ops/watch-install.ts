@@ -12,6 +12,7 @@ import {
   unitFolder,
   writeUnit,
 } from '../host/systemd.js'
+import { marked, pathWord } from '../liveos/advice.js'
 import type { TargetInput } from '../liveos/target.js'
 import { LIVE } from './grow-live.js'
 import { findGauge } from './watch-gauge.js'
@@ -172,7 +173,7 @@ export const runInstall = async (plan: InstallPlan): Promise<InstallOutcome> => 
       severity: 'warning',
       where: plan.timer,
       message: `${command.join(' ')}: ${failure.split('\n').at(-1)}`,
-      remedy: `run '${command.join(' ')}' where systemd is running`,
+      remedy: `run ${marked(command.map(pathWord).join(' '))} where systemd is running`,
     })
   }
   const files: string[] = []

@@ -62,6 +62,6 @@ it('lost bytes of nobody knows what are told as that', () => {
     undo: null,
     findings: [],
   } as unknown as RecoverOutcome
-  const words = recoverOutcomeWords(done, plain)
+  const words = recoverOutcomeWords(done, plain, 'liveos undo stick')
   expect(words).toContain("  8.0 KiB of what can't be told")
 })

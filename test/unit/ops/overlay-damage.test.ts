@@ -44,7 +44,9 @@ it('an overlay that was cut off where its list went on lost at least what can be
   const plan = await planRecover(target, { fsck: false })
   expect(plan.list).toMatchObject({ kept: 57, lost: 7, atLeast: true })
   expect(plan.lost[0]).toContain('at least 7 changed chunks')
-  expect(recoverPlanWords(plan, plain).join('\n')).toContain("at least 7 changed chunks can't be had back")
+  expect(recoverPlanWords(plan, plain, 'liveos undo stick').join('\n')).toContain(
+    "at least 7 changed chunks can't be had back",
+  )
   expect((await finished(runRecover(target, plan))).list).toMatchObject({ kept: 57, lost: 7, atLeast: true })
 })
 
@@ -55,7 +57,7 @@ it('one that was cut off right behind a full list lost nobody knows how many', a
   expect(found.find(({ code }) => code === 'OVERLAY_TRUNCATED')?.message).toContain('nobody knows how many')
   const plan = await planRecover(await findTarget(input), { fsck: false })
   expect(plan.list).toMatchObject({ kept: 32, lost: 0, atLeast: true })
-  expect(recoverPlanWords(plan, plain).join('\n')).toContain('nobody knows how many')
+  expect(recoverPlanWords(plan, plain, 'liveos undo stick').join('\n')).toContain('nobody knows how many')
 })
 
 it('one whose list ended before the cut lost what is counted', async () => {
@@ -75,7 +77,7 @@ it.each([1, 8, 128])(
     expect(status).toMatchObject({ level: 'critical', overlay: { state: 'new' } })
     const finding = status.findings.find(({ code }) => code === 'OVERLAY_HEADER')!
     expect(finding.message).toContain(`${chunkSectors === 128 ? 3 : 50} changes`)
-    expect(finding.remedy).toContain(`--chunk ${chunkSectors} `)
+    expect(finding.remedy).toContain(`--chunk ${chunkSectors}'`)
     expect(statusWords(status, plain).join('\n')).toContain('new to a boot, but it holds changes')
     const target = await findTarget(input)
     await finished(runReset(target, await planReset(target)))
