@@ -127,7 +127,7 @@ const summary = (done: DiffOutcome, p: Paint): string[] => {
   const words =
     totals.count === 0
       ? 'Nothing was changed.'
-      : `${totals.count} ${totals.count === 1 ? 'path' : 'paths'}: ${counts(totals)}; ${size(totals.changedBytes)} of content in chunks of ${size(done.touchedBytes)}`
+      : `${totals.count} ${totals.count === 1 ? 'path' : 'paths'}: ${counts(totals)}; ${size(totals.changedBytes)} of content in ${size(done.touchedBytes)} of the overlay`
   const written = archive
     ? [
         `Written to ${safe(archive.path)}: ${archive.members} members, ${size(archive.bytes)}; ${archive.deleted} deleted names in ${archive.deletions}`,

@@ -5,6 +5,7 @@ import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
+import type { OverlayFs } from '../fs/overlayfs/reader.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
 import { closeAll } from '../host/folder.js'
 import { pathAs } from './advice.js'
@@ -12,6 +13,7 @@ import { liveVolumes, openTarget, volumesOf } from './open-target.js'
 import { openSource } from './source.js'
 import { decoderOf, isRoot, openStack, rootImageIn } from './stack.js'
 import { findRunning, type Target, type TargetInput } from './target.js'
+import { mergeUpper, openUpperLayer, type UpperLayer } from './upper-layer.js'
 
 /**
  * - `root` the root filesystem as the booted system sees it, overlay and replayed journal included
@@ -43,7 +45,8 @@ export const openView = async (input: TargetInput, layer: Layer): Promise<View> 
   const { target, close } = await openTarget({ ...input, baseOnly: input.baseOnly || layer !== 'root' })
   try {
     if (layer === 'home') return await homeView(target, close)
-    if (layer === 'root' && target.overlayDirectory) throw overlayDirectory(target.overlayDirectory)
+    const overlaid = layer === 'root' ? await openOverlaid(target) : undefined
+    if (overlaid) return overlaidView(target, overlaid, close)
     return (await flatView(target, layer, close)) ?? (await rootView(target, layer, close))
   } catch (error) {
     await close()
@@ -51,12 +54,56 @@ export const openView = async (input: TargetInput, layer: Layer): Promise<View> 
   }
 }
 
-const overlayDirectory = (path: string): LiveError =>
-  unsupported(
-    'OverlayFS directory',
-    path,
-    "the changes are kept in an OverlayFS directory, which can't be laid over the base yet: --base-only shows the base without them, --medium the directory itself",
-  )
+/** A base with what an OverlayFS laid over it. */
+export interface Overlaid {
+  readonly base: FileSystem
+  readonly upper: UpperLayer
+  readonly fs: OverlayFs
+  close(): Promise<void>
+}
+
+/**
+ * Opens the root of a target whose changes are kept by an OverlayFS.
+ *
+ * @returns  undefined where there is no overlay, or one of another kind
+ * @throws NOT_FOUND, UNSUPPORTED, READ_ONLY, CORRUPT, IO  as `openUpperLayer`, and the base
+ */
+export const openOverlaid = async (target: Target): Promise<Overlaid | undefined> => {
+  const upper = await openUpperLayer(target).catch((error: unknown) => {
+    throw withoutOverlay(error, target)
+  })
+  if (!upper) return undefined
+  try {
+    const alone: Target = { ...target, overlay: undefined, overlayDirectory: undefined }
+    const leave = async (): Promise<void> => {}
+    const base = (await flatView(alone, 'base', leave)) ?? (await rootView(alone, 'base', leave))
+    try {
+      const fs = await mergeUpper(target, base.fs, upper)
+      const close = async (): Promise<void> => {
+        await base.close()
+        await upper.close()
+      }
+      return { base: base.fs, upper, fs, close }
+    } catch (error) {
+      await base.close()
+      throw error
+    }
+  } catch (error) {
+    await upper.close()
+    throw error
+  }
+}
+
+const overlaidView = (target: Target, overlaid: Overlaid, close: () => Promise<void>): View => ({
+  layer: 'root',
+  fs: overlaid.fs,
+  findings: overlaid.upper.findings,
+  homeImage: target.home?.path,
+  close: async () => {
+    await overlaid.close()
+    await close()
+  },
+})
 
 /** Says how to go on without an overlay that can't be read. */
 const withoutOverlay = (error: unknown, target: Target): unknown => {
@@ -121,7 +168,7 @@ const flatView = async (target: Target, layer: Layer, close: () => Promise<void>
           throw unsupported(
             'overlay over a flat squashfs',
             target.overlay.path,
-            "an overlay over a squashfs that is the root itself is an OverlayFS, which can't be read yet: --base-only shows the base without it",
+            'a squashfs that is the root itself takes an OverlayFS only, and this overlay is none: --base-only shows the base without it',
           )
         return {
           layer,

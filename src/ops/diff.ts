@@ -1,14 +1,17 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { openReplayed } from '../fs/ext4/journal/replayed.js'
-import { type Ext4, openExt4 } from '../fs/ext4/reader.js'
+import { openExt4 } from '../fs/ext4/reader.js'
+import type { FileSystem, XattrFileSystem } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
 import { resolvePath } from '../fs/resolve.js'
-import type { Change } from '../liveos/changes/change.js'
-import { readChanges } from '../liveos/changes/read.js'
+import type { Changes } from '../liveos/changes/change.js'
+import { type ChangesOptions, readChanges } from '../liveos/changes/read.js'
+import { readUpperChanges } from '../liveos/changes/upper.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack, type Stack } from '../liveos/stack.js'
-import type { TargetInput } from '../liveos/target.js'
+import type { Target, TargetInput } from '../liveos/target.js'
+import { type Overlaid, openOverlaid } from '../liveos/view.js'
 import { type DiffEntry, entryOf } from './diff-entry.js'
 import { type DirectoryStat, statOf, type Totals } from './diff-stat.js'
 import { type ArchiveOutcome, refuseExisting, writeArchive } from './diff-tar.js'
@@ -35,7 +38,7 @@ export interface DiffOutcome {
   readonly base: string
   readonly overlay: string | null
   readonly path: string
-  /** bytes of the root filesystem that the overlay or a journal replaces */
+  /** bytes of the root filesystem that the overlay or a journal replaces; of an OverlayFS those of the files that it holds */
   readonly touchedBytes: number
   /** in the order of the paths' bytes */
   readonly changes: readonly DiffEntry[]
@@ -68,51 +71,79 @@ const overlayFindings = ({ overlay }: Stack): Finding[] => {
 }
 
 /** The path without symlinks, as the root has it, or else the base. @throws NOT_FOUND  neither has it */
-const resolved = async (stack: Stack, path: string): Promise<string> => {
-  for (const device of [stack.root, stack.base.origin]) {
+const resolved = async (
+  target: Target,
+  sides: readonly (() => Promise<FileSystem>)[],
+  path: string,
+): Promise<string> => {
+  for (const open of sides) {
     try {
-      return await resolvePath(await openFs(device), path, { followLast: false })
+      return await resolvePath(await open(), path, { followLast: false })
     } catch (error) {
       if (!isLiveError(error) || error.code !== 'NOT_FOUND') throw error
     }
   }
-  throw new LiveError('NOT_FOUND', `${stack.target.name}: ${path} is neither in the root nor in its base`, { path })
+  throw new LiveError('NOT_FOUND', `${target.name}: ${path} is neither in the root nor in its base`, { path })
 }
 
+/** Two sides of a target, and how they are compared. */
+interface Sides {
+  readonly target: Target
+  readonly overlay: string | undefined
+  /** the root, and the base behind it */
+  readonly open: readonly (() => Promise<FileSystem>)[]
+  /** what goes into an archive */
+  readonly root: () => Promise<XattrFileSystem>
+  readonly changes: (options: ChangesOptions) => Promise<Changes>
+  readonly findings: readonly Finding[]
+}
+
+const stackSides = (stack: Stack): Sides => ({
+  target: stack.target,
+  overlay: stack.overlay?.file.path,
+  open: [() => openFs(stack.root), () => openFs(stack.base.origin)],
+  root: async () => openExt4(await openReplayed(stack.root)),
+  changes: options => readChanges(stack, options),
+  findings: overlayFindings(stack),
+})
+
+const overlaidSides = (target: Target, { base, fs, upper }: Overlaid): Sides => ({
+  target,
+  overlay: upper.path,
+  open: [async () => fs, async () => base],
+  root: async () => fs,
+  changes: options => readUpperChanges(base, fs, options),
+  findings: upper.findings,
+})
+
 const compare = async (
-  stack: Stack,
+  { target, overlay, open, root, changes, findings }: Sides,
   { path, depth = 2, output, signal }: DiffOptions,
   report: Report,
 ): Promise<DiffOutcome> => {
-  const findings = overlayFindings(stack)
   if (output !== undefined) await refuseExisting(output)
-  const wanted = path === undefined || path === '/' || !stack.overlay ? (path ?? '/') : await resolved(stack, path)
-  const found = await readChanges(stack, {
+  const isWhole = path === undefined || path === '/' || overlay === undefined
+  const wanted = isWhole ? (path ?? '/') : await resolved(target, open, path)
+  const found = await changes({
     path: wanted,
     signal,
     onProgress: (phase, doneBytes, totalBytes) => report({ phase, doneBytes, totalBytes }),
   })
-  findings.push(...found.findings)
-  let archive: ArchiveOutcome | null = null
-  if (output !== undefined) {
-    const root: Ext4 = await openExt4(await openReplayed(stack.root))
-    const written = await writeArchive(root, found.changes, output, report, signal)
-    archive = written.outcome
-    findings.push(...written.findings)
-  }
+  const written =
+    output === undefined ? undefined : await writeArchive(await root(), found.changes, output, report, signal)
   const { totals, directories } = statOf(found.changes, depth)
   return {
     verb: 'diff',
-    target: stack.target.name,
-    base: stack.target.base.path,
-    overlay: stack.overlay?.file.path ?? null,
+    target: target.name,
+    base: target.base.path,
+    overlay: overlay ?? null,
     path: wanted,
     touchedBytes: found.touchedBytes,
-    changes: found.changes.map((change: Change) => entryOf(change)),
+    changes: found.changes.map(change => entryOf(change)),
     totals,
     directories,
-    archive,
-    findings,
+    archive: written?.outcome ?? null,
+    findings: [...findings, ...found.findings, ...(written?.findings ?? [])],
   }
 }
 
@@ -122,17 +153,19 @@ const compare = async (
  *
  * @throws NOT_FOUND, USAGE  the target, or the path in it
  * @throws REFUSED  the output is there already
- * @throws UNSUPPORTED  the root is no ext4, or not below a dm-snapshot; CORRUPT, IO, NO_SPACE, CANCELLED
+ * @throws UNSUPPORTED  the root below a dm-snapshot is no ext4; CORRUPT, IO, NO_SPACE, CANCELLED
  */
 export async function* runDiff(input: TargetInput, options: DiffOptions = {}): AsyncGenerator<Progress, DiffOutcome> {
   return yield* progressing(async report => {
     const { target, close } = await openTarget(input, options.signal)
     try {
-      const stack = await openStack(target, { ignoreInvalid: true })
+      const overlaid = await openOverlaid(target)
+      const opened = overlaid ?? (await openStack(target, { ignoreInvalid: true }))
       try {
-        return await compare(stack, options, report)
+        const sides = 'upper' in opened ? overlaidSides(target, opened) : stackSides(opened)
+        return await compare(sides, options, report)
       } finally {
-        await stack.close()
+        await opened.close()
       }
     } finally {
       await close()

@@ -1,7 +1,7 @@
 import type { Device } from '../../block/device.js'
 import { extentsOf } from '../../block/device.js'
 import { corrupt, LiveError } from '../../error.js'
-import { type Entry, type FileSystem, type Stat, splitPath, type XattrFileSystem } from '../filesystem.js'
+import { type Entry, type FileSystem, type Stat, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
 import { printableName } from '../name.js'
 import { hasRootMarks, type Namespace, visibleXattrs } from './layout.js'
 import { openTree, type Place, redirected, type UpperEntry, xattrsIn } from './tree.js'
@@ -19,6 +19,10 @@ export interface OverlayFs extends XattrFileSystem {
   upperEntries(path: string): Promise<readonly UpperEntry[]>
   /** where the lower layer has the data of a file that has only its own attributes above; undefined of any other. @throws NOT_FOUND, CORRUPT, IO */
   dataBelow(path: string): Promise<string | undefined>
+  /** True where lower inodes with several names may have an upper one that none of their paths tells of. @throws CORRUPT, IO */
+  hasIndex(): Promise<boolean>
+  /** attributes of an inode of the lower layer, as they are shown here. @throws NOT_FOUND, CORRUPT, IO */
+  lowerXattrs(path: string): Promise<readonly Xattr[]>
   /** number that an inode of the lower layer has here */
   lowerInode(inode: number): number
   /** number, here, of the lower inode that an upper one was copied from, where that is told. @throws NOT_FOUND, CORRUPT, IO */
@@ -170,6 +174,8 @@ export const openOverlayFs = async ({
     upper,
     place,
     stat,
+    hasIndex: () => tree.hasIndex(),
+    lowerXattrs: async path => visibleXattrs(await xattrsIn(lower, path), namespace),
     lowerInode: inode => numbers.lower(inode),
     async originInode(path) {
       const { upper: above } = await place(path)
@@ -182,7 +188,8 @@ export const openOverlayFs = async ({
     },
     async upperEntries(path) {
       const directory = await placeOf(path, 'directory', 'directory')
-      return [...(await tree.listing(merged(path), directory)).upper.values()]
+      const { upper: entries } = await tree.listing(merged(path), directory)
+      return Array.from(entries.values(), entry => ({ ...entry, inode: numbers.upper(entry.inode) }))
     },
     async list(path) {
       const directory = await placeOf(path, 'directory', 'directory')

@@ -68,6 +68,8 @@ export interface Tree {
   find(path: string): Promise<Place | undefined>
   /** what a directory has in each of the layers, deletions of the lower one left out of both but for `isWhiteout`. @throws CORRUPT, IO */
   listing(path: string, directory: Place): Promise<Listing>
+  /** true where upper inodes stand for lower ones whatever their paths. @throws CORRUPT, IO */
+  hasIndex(): Promise<boolean>
   /** the marks of an upper inode. @throws CORRUPT, IO */
   marks(upper: string): Promise<Marks>
 }
@@ -225,6 +227,10 @@ export const openTree = (layers: Layers): Tree => {
   return {
     marks,
     listing,
+    async hasIndex() {
+      index ??= readIndex()
+      return (await index).size > 0
+    },
     async find(path) {
       rootPlace ??= findRoot()
       let place: Place | undefined = await rootPlace
