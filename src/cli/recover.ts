@@ -1,7 +1,7 @@
 import { planRecover, type RecoverOptions, type RecoverPlan } from '../ops/recover.js'
 import { lostWords } from '../ops/recover-lost.js'
 import { type RecoverOutcome, runRecover } from '../ops/recover-run.js'
-import { calledAs, findTarget, type TargetInput } from '../ops/target.js'
+import { calledAs, type OverlayTarget, openOverlayTarget, type TargetInput } from '../ops/target.js'
 import { planUndo, runUndo, type UndoOutcome, type UndoPlan } from '../ops/undo.js'
 import { type Consent, confirm, drive, print } from './run.js'
 import { ATTENTION, duration, findingLines, type Paint, paint, rows, safe, size } from './words.js'
@@ -100,7 +100,20 @@ export const recoverOutcomeWords = (done: RecoverOutcome, p: Paint, undo: string
 
 /** `liveos recover`. */
 export const recover = async (input: TargetInput, options: RecoverOptions, consent: Consent): Promise<number> => {
-  const target = await findTarget(input)
+  const { target, input: same, close } = await openOverlayTarget(input)
+  try {
+    return await recoverOn(target, same, options, consent)
+  } finally {
+    await close()
+  }
+}
+
+const recoverOn = async (
+  target: OverlayTarget,
+  input: TargetInput,
+  options: RecoverOptions,
+  consent: Consent,
+): Promise<number> => {
   const plan = await planRecover(target, options)
   const undo = `liveos undo ${calledAs(target)}`
   if (consent.dryRun) {
@@ -109,7 +122,7 @@ export const recover = async (input: TargetInput, options: RecoverOptions, conse
   }
   if (!consent.yes) process.stderr.write(`${recoverPlanWords(plan, paint(process.stderr), undo).join('\n')}\n`)
   await confirm('Recover this overlay?', consent)
-  const done = await drive(signal => runRecover(target, plan, { signal }))
+  const done = await drive(signal => runRecover(target, plan, { signal, input }))
   print(consent.json, done, () => recoverOutcomeWords(done, paint(process.stdout), undo))
   return done.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
 }
@@ -135,7 +148,15 @@ export const undoOutcomeWords = (done: UndoOutcome, p: Paint): string[] => [
 
 /** `liveos undo`. */
 export const undo = async (input: TargetInput, consent: Consent): Promise<number> => {
-  const target = await findTarget(input)
+  const { target, close } = await openOverlayTarget(input)
+  try {
+    return await undoOn(target, consent)
+  } finally {
+    await close()
+  }
+}
+
+const undoOn = async (target: OverlayTarget, consent: Consent): Promise<number> => {
   const plan = await planUndo(target)
   if (consent.dryRun) {
     print(consent.json, plan, () => undoPlanWords(plan, paint(process.stdout)))

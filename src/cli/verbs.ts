@@ -3,7 +3,7 @@ import { type MergeOptions, planMerge, runMerge } from '../ops/merge.js'
 import { planRefresh, type RefreshOptions } from '../ops/refresh.js'
 import { runRefresh } from '../ops/refresh-run.js'
 import { planReset, runReset } from '../ops/reset.js'
-import { type Finding, findTarget, openTarget, type TargetInput } from '../ops/target.js'
+import { type Finding, type OverlayTarget, openOverlayTarget, openTarget, type TargetInput } from '../ops/target.js'
 import { runVerify } from '../ops/verify.js'
 import {
   mergeOutcomeWords,
@@ -71,7 +71,15 @@ export const merge = async (input: TargetInput, options: MergeOptions, consent: 
 
 /** `liveos reset`. */
 export const reset = async (input: TargetInput, consent: Consent): Promise<number> => {
-  const target = await findTarget(input)
+  const { target, close } = await openOverlayTarget(input)
+  try {
+    return await resetOn(target, consent)
+  } finally {
+    await close()
+  }
+}
+
+const resetOn = async (target: OverlayTarget, consent: Consent): Promise<number> => {
   const plan = await planReset(target)
   if (consent.dryRun) {
     print(consent.json, plan, () => resetPlanWords(plan, paint(process.stdout)))

@@ -29,6 +29,10 @@ export const typedAs = ({ target, image, partition, overlay, base }: TargetInput
 /** True where verbs that write can be given the target as it was named. */
 export const canBeChanged = ({ base }: Target): boolean => isHostFolder(base.folder)
 
+/** True for an image or disk whose overlay lies elsewhere, so that verbs which change the overlay alone take it as it was named. */
+export const isOverlayApart = (target: Target): boolean =>
+  !canBeChanged(target) && target.overlay !== undefined && isHostFolder(target.overlay.folder)
+
 /** A target by this word, with the options that say what on it is meant. */
 const namedAs = (target: Target, word: string): string => {
   const { name, stick, overlay, overlayFoundBy } = target
@@ -55,7 +59,7 @@ export const calledAs = (target: Target): string => {
       ...(overlay ? [`--overlay ${pathWord(overlay.path)}`] : []),
     ].join(' ')
   }
-  return namedAs(target, canBeChanged(target) ? pathWord(name) : PLACE)
+  return namedAs(target, canBeChanged(target) || isOverlayApart(target) ? pathWord(name) : PLACE)
 }
 
 /** The words by which a command line names a target to a verb that only reads it, quoted for a shell. */
@@ -83,7 +87,7 @@ export const advised = (target: Target, words: (address: string) => string): str
   const { name, stick, medium, base, overlay } = target
   const said = words(calledAs(target))
   if (!stick && base.path === overlay?.path) return `with its base image for ${BASE}: ${said}`
-  if (canBeChanged(target)) return said
+  if (canBeChanged(target) || (stick && isOverlayApart(target))) return said
   if (!stick) return `with that base image in a file ${BASE} of its own: ${said}`
   return isHttpUrl(name)
     ? `on a stick with a copy of it, mounted at ${PLACE}: ${said}`

@@ -1,6 +1,5 @@
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import type { Device } from '../block/device.js'
-import { openFile } from '../block/file.js'
 import { isHttpUrl } from '../block/http.js'
 import { SNAP_MAGIC } from '../block/snapshot/layout.js'
 import { isLiveError, LiveError } from '../error.js'
@@ -9,8 +8,18 @@ import { factsOf, isHostFolder, type ReadFolder, type ReadFrom } from '../host/f
 import type { Medium } from '../host/medium.js'
 import { imageTree, soleFile } from './image-folder.js'
 import { findLiveDirectory, type LiveDirectory } from './live-directory.js'
+import { partitionFile, partitionName, storePartitions } from './overlay-place.js'
 import { openSource, type Source, type Volume } from './source.js'
-import { fileIn, findRunning, findTarget, pairOf, type Target, type TargetInput, targetIn } from './target.js'
+import {
+  fileIn,
+  findRunning,
+  findTarget,
+  type OverlayTarget,
+  pairOf,
+  type Target,
+  type TargetInput,
+  targetIn,
+} from './target.js'
 
 /** A target found in whatever was named, opened as far as that takes. */
 export interface OpenTarget {
@@ -61,7 +70,7 @@ export const explained = async (error: unknown): Promise<unknown> => {
 /** Opens the files of this computer once, so that all verbs tell of a closed one in the same words. */
 const checkReadable = async ({ base, overlay }: Target): Promise<void> => {
   for (const file of [base, overlay])
-    if (file && isHostFolder(file.folder)) await (await openFile(join(file.folder.path, file.name))).close()
+    if (file && isHostFolder(file.folder)) await (await file.folder.open(file.name)).close()
 }
 
 /** Filesystems that a root filesystem is kept in as it is. */
@@ -169,7 +178,29 @@ const liveTarget = async (source: Source, { volume, found }: Candidate, input: T
       { path: found.folder.path, interrupted: true },
     )
   const base = await fileIn(found.folder, found.baseName, 'base image')
-  return targetIn(source.name, volume.name, found, mediumOfVolume(volume), base, input)
+  const target = await targetIn(source.name, volume.name, found, mediumOfVolume(volume), base, input)
+  return target.overlay || target.overlayDirectory || input.baseOnly ? target : withOverlayPartition(source, target)
+}
+
+/**
+ * A live system without an overlay of its own is the one of the only partition beside it that holds a store.
+ *
+ * @throws USAGE  several do
+ */
+const withOverlayPartition = async ({ kind, name }: Source, target: Target): Promise<Target> => {
+  if (kind !== 'image' && kind !== 'device') return target
+  const found = await storePartitions(name)
+  const [part] = found
+  if (!part) return target
+  if (found.length > 1) {
+    const candidates = found.map(({ partition = 0 }) => partitionName(name, partition))
+    throw new LiveError(
+      'USAGE',
+      `${name} holds several overlays, each in a partition of its own (${candidates.join(', ')}): choose one with --overlay, or leave them out with --base-only`,
+      { candidates },
+    )
+  }
+  return { ...target, overlay: await partitionFile(part, name, target.base), overlayFoundBy: 'partition' }
 }
 
 /** A base that was named itself. A file of this computer stays one in its folder, so that its identity can be held against a plan. */
@@ -189,4 +220,41 @@ const isStore = async ({ device }: Source): Promise<boolean> =>
 const why = ({ device }: Source, failures: readonly LiveError[]): string => {
   if (device?.size === 0) return ' (it is empty)'
   return failures.length === 0 ? '' : ` (${failures.map(error => error.message).join('; ')})`
+}
+
+/** A target of which the overlay can be changed. */
+export interface OpenOverlayTarget {
+  readonly target: OverlayTarget
+  /** the same target for another process */
+  readonly input: TargetInput
+  close(): Promise<void>
+}
+
+/**
+ * Finds a target of which the overlay is to be changed and the base only read. So it may also be an image or disk, where the
+ * overlay is a file elsewhere or a partition of its own.
+ *
+ * @throws NOT_FOUND, USAGE, READ_ONLY, CORRUPT, UNSUPPORTED, IO
+ */
+export const openOverlayTarget = async (input: TargetInput): Promise<OpenOverlayTarget> => {
+  const { target: name, base } = input
+  const kind = name === undefined || base !== undefined ? undefined : (await factsOf(name))?.kind
+  if (kind === 'file' || kind === 'other') {
+    // what is none is told in the words for verbs that write
+    const opened = await openTarget(input).catch((error: unknown) => {
+      if (isLiveError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    })
+    const overlay = opened?.target.overlay
+    if (opened && overlay && isHostFolder(overlay.folder)) {
+      const { target, close } = opened
+      return { target: { ...target, overlay: { ...overlay, folder: overlay.folder } }, input, close }
+    }
+    await opened?.close()
+  }
+  const target = await findTarget(input)
+  const { overlay } = target
+  // the very files, as there may be others by the time that they are opened again
+  const same = overlay ? { base: target.base.path, overlay: overlay.path } : input
+  return { target, input: same, close: async () => {} }
 }

@@ -99,6 +99,13 @@ const missing = async (name: string): Promise<LiveError> => {
     const isPlace =
       name[at] === ':' || facts.kind !== 'directory' || (await factsOf(`${target}/LiveOS`).catch(() => undefined))
     if (!isPlace) break
+    const number = name[at] === ':' && facts.kind !== 'directory' ? /^\d+$/.exec(name.slice(at + 1))?.[0] : undefined
+    if (number !== undefined)
+      return new LiveError(
+        'NOT_FOUND',
+        `there is no ${printableName(name)}: partition ${number} of ${printableName(target)} is named by ${printableName(target)} --partition ${number}, and only an overlay in it by --overlay ${printableName(name)}`,
+        data,
+      )
     const inside = `${target}:/${name.slice(at).replace(/^[:/]+/, '')}`
     return new LiveError(
       'NOT_FOUND',

@@ -13,6 +13,7 @@ import {
   STATE_SUFFIX,
   type Tree,
 } from './live-directory.js'
+import { overlayFile } from './overlay-place.js'
 
 export { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
 
@@ -33,8 +34,8 @@ export interface Target<F extends ReadFolder = ReadFolder> {
   readonly medium: Medium
   readonly base: TargetFile<F>
   readonly overlay: TargetFile<F> | undefined
-  /** how the overlay was found: by its name, as the only one, or because it was named */
-  readonly overlayFoundBy: 'label and UUID' | 'only one' | 'named' | undefined
+  /** how the overlay was found: by its name, as the only one, as the only partition that holds one, or because it was named */
+  readonly overlayFoundBy: 'label and UUID' | 'only one' | 'partition' | 'named' | undefined
   /** the name that dracut would look for, where label or UUID are known */
   readonly expectedOverlay: string | undefined
   readonly home: TargetFile<F> | undefined
@@ -46,6 +47,11 @@ export interface Target<F extends ReadFolder = ReadFolder> {
 export type HostFile = TargetFile<Folder>
 /** A target whose files can be replaced. */
 export type WritableTarget = Target<Folder>
+
+/** A target of which only the overlay is changed: its base may lie in an image. */
+export interface OverlayTarget extends Target {
+  readonly overlay: HostFile | undefined
+}
 
 /** How a user names a target. */
 export interface TargetInput {
@@ -180,7 +186,7 @@ export const targetIn = async <F extends ReadFolder>(
     baseOnly || overlay !== undefined
       ? { file: undefined, foundBy: undefined, expected: expectedOverlay(medium), directory: undefined }
       : await findOverlayName(folder, medium)
-  const named = overlay !== undefined && !baseOnly ? await hostFile(overlay, 'overlay') : undefined
+  const named = overlay !== undefined && !baseOnly ? await overlayFile(overlay, base) : undefined
   return {
     name,
     stick: { root, liveDir },
@@ -218,7 +224,7 @@ export const pairOf = async <F extends ReadFolder>(
   base: TargetFile<F>,
   { overlay: path, baseOnly }: TargetInput,
 ): Promise<Target<F | Folder>> => {
-  const overlay = path !== undefined && !baseOnly ? await hostFile(path, 'overlay') : undefined
+  const overlay = path !== undefined && !baseOnly ? await overlayFile(path, base) : undefined
   return {
     name,
     stick: undefined,

@@ -14,9 +14,11 @@ import {
   type WritableTarget,
 } from '../liveos/target.js'
 import { judgeChunks } from './compact-chunks.js'
+import { partitionCompact } from './compact-partition.js'
 import { type CompactResume, resumeOf } from './compact-resume.js'
 import { type CompactState, compactStateName, findCompact, readCompactState } from './compact-state.js'
 import { packedSize } from './compact-write.js'
+import { findOverlayPartition } from './grow-partition.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import type { Report } from './progress.js'
@@ -101,6 +103,11 @@ export const planCompact = async (
   options: CompactOptions = {},
   how: PlanOptions = {},
 ): Promise<CompactPlan> => {
+  const found = await findOverlayPartition(input)
+  if (found) {
+    await found.close()
+    throw partitionCompact(found.overlay, found.target)
+  }
   const { folder, overlay } = await findCompact(input)
   if (overlay === undefined) return planFresh(await findTarget(input), options, undefined, how)
   const state = await readCompactState(folder, overlay)
@@ -186,12 +193,7 @@ export const planFresh = async (
   await checkNotInUse(target)
   await checkWritable(target)
   if (left === undefined) await checkNamesFree(overlay)
-  if (overlay.facts.kind !== 'file')
-    throw new LiveError(
-      'REFUSED',
-      `${overlay.path} is a whole partition or disk: a new store can't be written beside it. Compact a copy of it in a file (liveos compact --base … --overlay copy.img) and write that back`,
-      { path: overlay.path },
-    )
+  if (overlay.facts.kind !== 'file') throw partitionCompact(overlay, target)
   const stack = await openStack(target)
   try {
     const { file, store } = stack.overlay!

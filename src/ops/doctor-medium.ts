@@ -5,6 +5,7 @@ import { checkFat } from '../fs/fat/check.js'
 import type { Fat } from '../fs/fat/reader.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { holderOf } from '../host/place-folder.js'
 import { advised, marked } from '../liveos/advice.js'
 import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, type Target, type TargetInput } from '../liveos/target.js'
 import { openView } from '../liveos/view.js'
@@ -76,7 +77,7 @@ export const checkLeftovers = async (target: Target, tell: Tell): Promise<void> 
     passing(error)
     tell('UNDO_DAMAGED', 'warning', overlay.path, words(error))
   }
-  const loop = isHostFolder(overlay.folder) && (await attachedLoop(overlay.path))
+  const loop = isHostFolder(overlay.folder) && (await attachedLoop(holderOf(overlay)))
   if (loop)
     tell(
       'OVERLAY_IN_USE',

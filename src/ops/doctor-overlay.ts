@@ -67,7 +67,14 @@ export const checkNames = async (target: Target, tell: Tell): Promise<void> => {
           remedy: 'remove it once nothing in it is wanted any more',
         },
       )
-  if (names.length === 0 && expectedOverlay && !target.overlayDirectory)
+  if (overlay && overlayFoundBy === 'partition')
+    tell(
+      'OVERLAY_PARTITION',
+      'note',
+      overlay.path,
+      'the overlay is a whole partition: a boot uses it where its initrd lays it over the base, which dracut does not do by itself',
+    )
+  if (names.length === 0 && expectedOverlay && !overlay && !target.overlayDirectory)
     tell(
       'NO_OVERLAY',
       'note',
@@ -92,10 +99,10 @@ const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): 
       path,
       'the overlay is full: it has overflowed, or will with the next write of a boot',
       {
-        remedy: advised(
-          target,
-          address =>
-            `${marked(`liveos recover ${address}`)} makes room and checks the filesystem; ${marked(`liveos refresh ${address}`)} merges it into the base`,
+        remedy: advised(target, address =>
+          target.overlay?.facts.kind === 'other'
+            ? `make its partition larger: ${marked(`liveos grow ${address} --size +512M`)} says how`
+            : `${marked(`liveos recover ${address}`)} makes room and checks the filesystem; ${marked(`liveos refresh ${address}`)} merges it into the base`,
         ),
       },
     )

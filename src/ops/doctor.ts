@@ -4,7 +4,7 @@ import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { closeAll, factsOf } from '../host/folder.js'
-import { advised, canBeChanged, marked, readAs, typedAs } from '../liveos/advice.js'
+import { advised, canBeChanged, isOverlayApart, marked, readAs, typedAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
@@ -107,10 +107,13 @@ const isDirectory = async ({ target, base }: TargetInput): Promise<boolean> =>
   base === undefined && (target === undefined || (await factsOf(target).catch(() => undefined))?.kind === 'directory')
 
 /** The target as verbs that write take it: a base that was named without --base is one of a pair. */
-export const remedyInput = async (input: TargetInput): Promise<TargetInput> =>
-  input.base !== undefined || (await isDirectory(input))
-    ? { ...input, baseOnly: undefined }
-    : { base: input.target, overlay: input.overlay }
+export const remedyInput = async (input: TargetInput): Promise<TargetInput> => {
+  const same = { ...input, baseOnly: undefined }
+  if (input.base !== undefined || (await isDirectory(input))) return same
+  const { target, close } = await openTarget(same)
+  await close()
+  return isOverlayApart(target) ? same : { base: input.target, overlay: input.overlay }
+}
 
 /** A base that can be read but holds nothing is as bad as one that can't. */
 const checkRawBase = async ({ squashfs, origin, file }: Base, tell: Tell): Promise<boolean> => {
@@ -273,7 +276,7 @@ export async function* runDoctor(
     findings.splice(0, findings.length, ...withoutHold(withoutDoubles(findings, boot)))
     const attention = findings.some(({ severity }) => severity !== 'note')
     const onStick = await isDirectory(input)
-    const canFix = onStick || (opened !== undefined && canBeChanged(opened.target))
+    const canFix = onStick || (opened !== undefined && (canBeChanged(opened.target) || isOverlayApart(opened.target)))
     const unreadable = findings.some(({ code }) => code === 'BASE_DAMAGED')
     return {
       verb: 'doctor',

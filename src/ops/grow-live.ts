@@ -6,6 +6,7 @@ import { type LoopFacts, loopAt, mayAskDm, numberOf } from '../host/dmsetup.js'
 import { mediumOf } from '../host/medium.js'
 import { type HostFile, hostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
 import type { GrowOptions } from './grow.js'
+import { findOverlayPartition } from './grow-partition.js'
 import { chooseSize, mostSize } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
 import { checkWritable } from './identity.js'
@@ -50,6 +51,9 @@ const named = (input: TargetInput): TargetInput => (input.target === LIVE ? { ..
 /** True where a target is the running system, or its overlay the store of an active snapshot. @throws NOT_FOUND, USAGE */
 export const isLive = async (input: TargetInput): Promise<boolean> => {
   if (input.target === LIVE) return true
+  const apart = await findOverlayPartition(input)
+  await apart?.close()
+  if (apart) return false
   const target = await findOverlay(input)
   return (await runningMount(target)) !== undefined || (await findLive(target)) !== undefined
 }

@@ -1,9 +1,9 @@
-import { dirname } from 'node:path'
 import { openFile } from '../block/file.js'
 import { isStore } from '../block/snapshot/store.js'
 import { factsOf } from '../host/folder.js'
 import { mediumOf } from '../host/medium.js'
-import { findTarget, hostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
+import { overlayFile } from '../liveos/overlay-place.js'
+import { findTarget, type HostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
 
 /**
  * The target of a verb that wants an overlay and can do without its base: a stick, a pair, or an overlay that is itself a
@@ -22,16 +22,18 @@ export const findOverlay = async (input: TargetInput): Promise<WritableTarget> =
   } finally {
     await device.close()
   }
-  const overlay = await hostFile(target, 'overlay')
-  return {
-    name: target,
-    stick: undefined,
-    medium: await mediumOf(overlay.facts.kind === 'file' ? overlay.path : dirname(overlay.path)),
-    base: overlay,
-    overlay,
-    overlayFoundBy: 'named',
-    expectedOverlay: undefined,
-    home: undefined,
-    overlayDirectory: undefined,
-  }
+  return aloneAs(target, await overlayFile(target, undefined))
 }
+
+/** An overlay that was named alone. */
+export const aloneAs = async (name: string, overlay: HostFile): Promise<WritableTarget> => ({
+  name,
+  stick: undefined,
+  medium: await mediumOf(overlay.facts.kind === 'file' ? overlay.path : overlay.folder.path),
+  base: overlay,
+  overlay,
+  overlayFoundBy: 'named',
+  expectedOverlay: undefined,
+  home: undefined,
+  overlayDirectory: undefined,
+})

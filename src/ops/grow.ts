@@ -1,4 +1,3 @@
-import { openFile } from '../block/file.js'
 import { isStore, type Store } from '../block/snapshot/store.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -6,7 +5,8 @@ import { detectFs } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
 import { advised, marked, overlayAs } from '../liveos/advice.js'
 import { readTargetStore } from '../liveos/stack.js'
-import type { HostFile, TargetInput, WritableTarget } from '../liveos/target.js'
+import type { HostFile, Target, TargetInput, WritableTarget } from '../liveos/target.js'
+import { findOverlayPartition, partitionSize } from './grow-partition.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
@@ -58,13 +58,15 @@ const SPEED = 10e6
 export const planGrow = async (input: TargetInput, options: GrowOptions): Promise<GrowPlan> => {
   if (options.size === undefined && !options.fill)
     throw new LiveError('USAGE', 'say how large the overlay is to be, such as --size 512M or --size +256M')
+  await refuseOnPartition(input, options)
   const target = await findOverlay(input)
   if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
   const overlay = overlayOf(target)
   await checkNothingUnfinished(target)
   await checkNotInUse(target)
   await checkWritable(target)
-  const file = await openFile(overlay.path)
+  if (overlay.facts.kind !== 'file') throw await partitionSize(overlay, options.size)
+  const file = await overlay.folder.open(overlay.name)
   try {
     return await planSize(target, overlay, file, await readOverlay(overlay, file, target), options)
   } finally {
@@ -72,8 +74,19 @@ export const planGrow = async (input: TargetInput, options: GrowOptions): Promis
   }
 }
 
+/** @throws REFUSED  the overlay is a partition of an image or disk that was named as the target */
+const refuseOnPartition = async (input: TargetInput, { size }: GrowOptions): Promise<void> => {
+  const found = await findOverlayPartition(input)
+  if (!found) return
+  try {
+    throw await partitionSize(found.overlay, size)
+  } finally {
+    await found.close()
+  }
+}
+
 /** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
-export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: WritableTarget): Promise<Store> => {
+export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: Target): Promise<Store> => {
   const type = (await isStore(file)) ? undefined : await detectFs(file)
   if (type) throw unsupported(`overlay that is a ${type} filesystem`, path)
   const store = await readTargetStore(target, file)
@@ -97,12 +110,6 @@ const planSize = async (
   const { traits } = folder
   const oldBytes = file.size
   const { chunkSize } = store
-  if (overlay.facts.kind !== 'file')
-    throw new LiveError(
-      'REFUSED',
-      `${path} is a whole partition or disk, and the overlay has its size: change it with a partition editor such as parted or gparted, and the kernel uses the new size by itself at the next start (the overlay holds ${leastSize(store)} bytes at least)`,
-      { path, leastBytes: leastSize(store) },
-    )
   const leastBytes = leastSize(store)
   const { size: newBytes, why } =
     options.size === undefined

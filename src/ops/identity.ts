@@ -4,11 +4,13 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { usedAs } from '../host/block-use.js'
 import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
-import type { FileFacts } from '../host/folder.js'
+import { type FileFacts, isHostFolder } from '../host/folder.js'
 import { attachedLoop, readLoops } from '../host/loops.js'
 import { mountOf } from '../host/medium.js'
+import { holderOf, isPlaceFolder } from '../host/place-folder.js'
+import { shellWord } from '../host/shell-word.js'
 import { marked, pathWord } from '../liveos/advice.js'
-import { RUNNING, type Target, type TargetFile, type WritableTarget } from '../liveos/target.js'
+import { type HostFile, type OverlayTarget, RUNNING, type Target, type TargetFile } from '../liveos/target.js'
 
 /** A file as it was when a plan was made; plain JSON. */
 export interface FileIdentity {
@@ -53,7 +55,8 @@ export const checkUnchanged = async (
  * @throws REFUSED
  */
 export const checkNotInUse = async (target: Target, ownLock = false): Promise<void> => {
-  const mount = await mountOf(target.base.path)
+  // of a base in an image, the image is where its overlay is
+  const mount = isHostFolder(target.base.folder) ? await mountOf(target.base.path) : undefined
   for (const path of RUNNING) {
     const running = await mountOf(path).catch(() => undefined)
     if (mount && running && running.mountPoint === path && running.device === mount.device)
@@ -68,18 +71,19 @@ export const checkNotInUse = async (target: Target, ownLock = false): Promise<vo
     ['overlay', target.overlay],
     ['base image', target.base],
   ] as const) {
-    if (!file) continue
-    if (!ownLock) await checkNotLocked(file.path)
-    const use = file.facts.kind === 'other' ? await usedAs(file.path) : undefined
+    if (!file || !isHostFolder(file.folder)) continue
+    const holder = holderOf(file)
+    if (!ownLock) await checkNotLocked(holder)
+    const use = file.facts.kind === 'other' ? await usedAs(holder) : undefined
     if (use !== undefined)
       throw new LiveError('REFUSED', `the ${what} ${file.path} is ${use}: unmount what uses it first`, {
         path: file.path,
       })
-    const loop = await attachedLoop(file.path, loops)
+    const loop = await attachedLoop(holder, loops)
     if (loop)
       throw new LiveError(
         'REFUSED',
-        `the ${what} ${file.path} is attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
+        `the ${what} ${file.path} is${holder === file.path ? '' : ` on ${holder}, which is`} attached to ${loop.name}: unmount what uses it and run 'losetup -d ${loop.name}' first`,
         { path: file.path, loop: loop.name },
       )
   }
@@ -92,12 +96,12 @@ export const checkNotInUse = async (target: Target, ownLock = false): Promise<vo
  * @throws REFUSED  another run does; and what `work` throws
  */
 export const whileLocked = async <T>(
-  files: readonly (Pick<TargetFile, 'path'> | undefined)[],
+  files: readonly (Pick<TargetFile, 'folder' | 'path'> | undefined)[],
   work: () => Promise<T>,
 ): Promise<T> => {
   const locks: FileLock[] = []
   try {
-    for (const path of new Set(files.flatMap(file => file?.path ?? []))) locks.push(await lockFile(path))
+    for (const path of new Set(files.flatMap(file => (file ? holderOf(file) : [])))) locks.push(await lockFile(path))
     return await work()
   } finally {
     for (const lock of locks) await lock.release()
@@ -105,21 +109,21 @@ export const whileLocked = async <T>(
 }
 
 /** @throws READ_ONLY  the stick is mounted read-only, or files can't be made there */
-export const checkWritable = async (target: WritableTarget): Promise<void> => {
+export const checkWritable = async (target: OverlayTarget): Promise<void> => {
   const { readOnly, mountPoint } = target.medium
-  if (readOnly)
+  if (readOnly && isHostFolder(target.base.folder))
     throw new LiveError(
       'READ_ONLY',
       `${mountPoint} is mounted read-only: ${marked(`sudo mount -o remount,rw ${pathWord(mountPoint)}`)} makes it writable`,
       { path: mountPoint },
     )
   for (const file of [target.base, target.overlay])
-    if (file && !(await file.folder.isWritable()))
+    if (file && isHostFolder(file.folder) && !(await file.folder.isWritable()))
       throw new LiveError('READ_ONLY', `you may not write in ${file.folder.path}: run this as its owner or as root`, {
         path: file.folder.path,
       })
   if (target.overlay)
-    await access(target.overlay.path, constants.W_OK).catch(() => {
+    await access(holderOf(target.overlay), constants.W_OK).catch(() => {
       throw new LiveError(
         'READ_ONLY',
         `you may not write to ${target.overlay?.path}: run this as its owner or as root`,
@@ -131,7 +135,7 @@ export const checkWritable = async (target: WritableTarget): Promise<void> => {
 }
 
 /** What `checkWritable` would throw, as findings: a plan can be read all the same, and its run refuses. */
-export const readOnlyFindings = async (target: WritableTarget): Promise<readonly Finding[]> => {
+export const readOnlyFindings = async (target: OverlayTarget): Promise<readonly Finding[]> => {
   try {
     await checkWritable(target)
     return []
@@ -139,4 +143,20 @@ export const readOnlyFindings = async (target: WritableTarget): Promise<readonly
     if (!isLiveError(error) || error.code !== 'READ_ONLY') throw error
     return [{ code: 'READ_ONLY', severity: 'error', where: target.name, message: error.message }]
   }
+}
+
+/**
+ * Refuses an overlay that is a partition or disk with no place beside it for what undoes a change.
+ *
+ * @throws REFUSED
+ */
+export const checkHasPlace = ({ folder, path, facts }: HostFile, target: OverlayTarget): void => {
+  if (facts.kind !== 'other' || (isPlaceFolder(folder) && folder.beside)) return
+  throw new LiveError(
+    'REFUSED',
+    target.stick
+      ? `${path} is a partition or disk, and what undoes a change of it is kept on the stick itself: mount the stick and name its directory, with --overlay ${shellWord(path)}`
+      : `${path} is a partition or disk, and there is no folder beside it or its base for what undoes a change: name the base as a file (--base), or work on a copy of it: dd if=${shellWord(path)} of=overlay.img bs=1M`,
+    { path },
+  )
 }

@@ -4,6 +4,7 @@ import { readStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { closeAll, type Folder } from '../host/folder.js'
+import { isPlaceFolder } from '../host/place-folder.js'
 import { findTarget, type TargetInput } from '../liveos/target.js'
 import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './identity.js'
 import type { InPlaceVerb, MergeInPlacePlan } from './merge-in-place.js'
@@ -51,7 +52,10 @@ export async function* runMergeInPlace(
     await checkWritable(target)
     const base = { folder: wrapFolder(target.base.folder), name: target.base.name }
     const store = {
-      folder: overlay.folder.path === base.folder.path ? base.folder : wrapFolder(overlay.folder),
+      folder:
+        overlay.folder.path === base.folder.path && !isPlaceFolder(overlay.folder)
+          ? base.folder
+          : wrapFolder(overlay.folder),
       name: overlay.name,
     }
     return whileLocked([target.base, overlay], async () => {

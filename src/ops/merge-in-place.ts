@@ -1,6 +1,5 @@
 import { constants } from 'node:fs'
 import { access, stat } from 'node:fs/promises'
-import { openFile } from '../block/file.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { Folder } from '../host/folder.js'
@@ -60,7 +59,7 @@ export const planMergeInPlace = async (
   const overlay = overlayOf(target)
   await checkNothingUnfinished(target)
   await checkNotInUse(target)
-  const file = await openFile(overlay.path)
+  const file = await overlay.folder.open(overlay.name)
   try {
     await readOverlay(overlay, file, target)
   } finally {

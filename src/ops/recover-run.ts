@@ -4,7 +4,7 @@ import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import { readChanges } from '../liveos/changes/read.js'
-import { type HostFile, UNDO_SUFFIX, type WritableTarget } from '../liveos/target.js'
+import { type HostFile, type OverlayTarget, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
 import type { OverlaidStack } from '../liveos/usage/usage.js'
 import { appendZeros } from './append-zeros.js'
 import { type DiffEntry, entryOf } from './diff-entry.js'
@@ -79,9 +79,16 @@ export interface RecoverOutcome {
  * @throws NO_SPACE, IO, CANCELLED  the overlay is as it was
  */
 export async function* runRecover(
-  target: WritableTarget,
+  target: OverlayTarget,
   plan: RecoverPlan,
-  { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  {
+    signal,
+    input = { base: target.base.path, overlay: target.overlay?.path },
+  }: {
+    readonly signal?: AbortSignal | undefined
+    /** names the target to another process; of an image, as it was named to this one */
+    readonly input?: TargetInput | undefined
+  } = {},
 ): AsyncGenerator<Progress, RecoverOutcome> {
   const overlay = overlayOf(target)
   return yield* progressing(async report => {
@@ -95,7 +102,7 @@ export async function* runRecover(
       if (await goOn(overlay, plan, report)) return released(overlay, plan)
       const view = await openSalvaged(target, overlay, plan.options)
       try {
-        return await recover(target, plan, view, report, signal)
+        return await recover(target, input, plan, view, report, signal)
       } finally {
         await view.close()
       }
@@ -130,14 +137,15 @@ const released = ({ path, name }: HostFile, { damage, list, size }: RecoverPlan)
 })
 
 /** The same view for the process that exports it. */
-const descriptionOf = (target: WritableTarget, { options }: RecoverPlan): ExportDescription => ({
-  input: { base: target.base.path, overlay: overlayOf(target).path },
+const descriptionOf = (input: TargetInput, { options }: RecoverPlan): ExportDescription => ({
+  input,
   layer: 'root',
   salvage: { chunkSectors: options.chunkSectors },
 })
 
 const recover = async (
-  target: WritableTarget,
+  target: OverlayTarget,
+  input: TargetInput,
   plan: RecoverPlan,
   view: SalvagedView,
   report: Report,
@@ -147,7 +155,7 @@ const recover = async (
   const { store, salvage, cow } = view
   const isExt4 = (await detectFs(view.root).catch(() => undefined)) === 'ext4'
   const checked = plan.fsck
-    ? await checkRepaired(descriptionOf(target, plan), view, plan.fsck.program, {
+    ? await checkRepaired(descriptionOf(input, plan), view, plan.fsck.program, {
         dropLog: plan.options.dropLog,
         on: plan.fsck.on,
         report,
@@ -221,9 +229,11 @@ const sizeOf = async (
       `what the check has repaired needs an overlay of ${needed} bytes, and ${
         options.size !== undefined
           ? `--size says ${options.size}`
-          : needed > most
-            ? `it can have ${most} here`
-            : `the stick has ${freeBytes} bytes free`
+          : overlay.facts.kind !== 'file'
+            ? `its partition has ${most}: 'liveos grow' says how that is made larger`
+            : needed > most
+              ? `it can have ${most} here`
+              : `the stick has ${freeBytes} bytes free`
       }; nothing was changed`,
       { neededBytes: needed, freeBytes },
     )

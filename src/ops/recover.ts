@@ -7,13 +7,12 @@ import { openReplayed } from '../fs/ext4/journal/replayed.js'
 import { packageOf } from '../host/fsck.js'
 import { NBDFUSE_PACKAGE } from '../host/nbd-file.js'
 import { findTool } from '../host/process.js'
-import { shellWord } from '../host/shell-word.js'
 import { temporaryRoom } from '../host/temporary.js'
-import { calledAs } from '../liveos/advice.js'
-import type { WritableTarget } from '../liveos/target.js'
+import { advised, calledAs, marked } from '../liveos/advice.js'
+import type { OverlayTarget } from '../liveos/target.js'
 import { canExportAsFile } from './exported-root.js'
 import { mostSize } from './grow-size.js'
-import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
+import { checkHasPlace, checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { type LostContent, lostContent, lostWords } from './recover-lost.js'
 import { sizeByItself, sizeFor, wholeSize } from './recover-size.js'
 import { openSalvaged, type SalvagedView } from './recover-view.js'
@@ -127,18 +126,28 @@ const planFsck = async (
 }
 
 const planSize = async (
-  target: WritableTarget,
+  target: OverlayTarget,
   { store, cow }: SalvagedView,
   { size }: RecoverOptions,
   findings: Finding[],
 ): Promise<RecoverPlan['size']> => {
   const overlay = overlayOf(target)
   const before = cow.size
-  const most = overlay.facts.kind === 'file' ? mostSize(overlay.folder.traits.maxFileSize) : before
+  const isFile = overlay.facts.kind === 'file'
+  const most = isFile ? mostSize(overlay.folder.traits.maxFileSize) : before
   const freeBytes = await overlay.folder.freeBytes()
   if (size === undefined) {
     const after = sizeByItself(store, { current: before, most, freeBytes })
-    if (after === undefined)
+    if (after === undefined && !isFile)
+      findings.push({
+        code: 'NO_ROOM_TO_GROW',
+        severity: 'error',
+        where: overlay.path,
+        message:
+          'the overlay has no room left, and it is a whole partition or disk: the next boot would overflow it again',
+        remedy: `make the partition larger; ${advised(target, address => `${marked(`liveos grow ${address} --size +512M`)} says how`)}`,
+      })
+    else if (after === undefined)
       findings.push({
         code: 'NO_ROOM_TO_GROW',
         severity: 'error',
@@ -152,6 +161,11 @@ const planSize = async (
     throw new LiveError(
       'USAGE',
       `--size ${size} is less than the ${before} bytes that the overlay has: recover makes room, and 'liveos grow --size' makes it smaller afterwards`,
+    )
+  if (!isFile && size !== before)
+    throw new LiveError(
+      'USAGE',
+      `${overlay.path} is a whole partition or disk of ${before} bytes, which an overlay there has: leave --size out. ${advised(target, address => `${marked(`liveos grow ${address} --size ${size}`)} says how the partition is made larger`)}`,
     )
   const after = wholeSize(store, size, { current: before, most })
   if (after < sizeFor(store, 0) && after < most)
@@ -209,14 +223,9 @@ const stepsOf = (plan: Omit<RecoverPlan, 'steps'>, name: string): string[] => {
  * @throws REFUSED  it holds nothing to recover, belongs to another base, is in use, or another verb was cut short
  * @throws USAGE, NO_SPACE, READ_ONLY, CORRUPT, UNSUPPORTED, IO
  */
-export const planRecover = async (target: WritableTarget, options: RecoverOptions = {}): Promise<RecoverPlan> => {
+export const planRecover = async (target: OverlayTarget, options: RecoverOptions = {}): Promise<RecoverPlan> => {
   const overlay = overlayOf(target)
-  if (overlay.facts.kind !== 'file')
-    throw new LiveError(
-      'REFUSED',
-      `${overlay.path} is a whole partition or disk, beside which there is no place for what undo needs: copy it into a file (dd if=${shellWord(overlay.path)} of=overlay.img bs=1M), recover that (liveos recover --base … --overlay overlay.img), and write it back`,
-      { path: overlay.path },
-    )
+  checkHasPlace(overlay, target)
   await checkNothingUnfinished(target, { change: true })
   await checkNotInUse(target)
   await checkWritable(target)

@@ -1,4 +1,3 @@
-import { openFile } from '../block/file.js'
 import { LiveError } from '../error.js'
 import type { Folder } from '../host/folder.js'
 import { holdsOverlay } from '../liveos/holds-overlay.js'
@@ -75,7 +74,7 @@ export const clearUp = async (
 
 /** True where the base already holds what the overlay does, so that emptying the overlay changes nothing. */
 const isMerged = async (folder: Folder, base: string, overlay: HostFile): Promise<boolean> => {
-  const [baseFile, overlayFile] = [await folder.open(base), await openFile(overlay.path)]
+  const [baseFile, overlayFile] = [await folder.open(base), await overlay.folder.open(overlay.name)]
   try {
     return await holdsOverlay((await openBase(baseFile)).origin, overlayFile)
   } catch (error) {

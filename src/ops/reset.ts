@@ -1,16 +1,15 @@
-import { stat } from 'node:fs/promises'
 import { type Device, isZero } from '../block/device.js'
-import { type FileDevice, openFile } from '../block/file.js'
 import { HEADER_SIZE, parseHeader, SECTOR } from '../block/snapshot/layout.js'
 import { guessChunkSectors } from '../block/snapshot/salvage-guess.js'
 import { isStore, readStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
-import type { Folder } from '../host/folder.js'
+import type { Folder, OpenedFile } from '../host/folder.js'
 import { shellWord } from '../host/shell-word.js'
-import { type HostFile, RESET_SUFFIX, type WritableTarget } from '../liveos/target.js'
+import { type HostFile, type OverlayTarget, RESET_SUFFIX } from '../liveos/target.js'
 import {
+  checkHasPlace,
   checkNotInUse,
   checkUnchanged,
   checkWritable,
@@ -48,7 +47,7 @@ export interface ResetOutcome {
 }
 
 /** The overlay of a target that a verb can't do without. @throws NOT_FOUND, UNSUPPORTED */
-export const overlayOf = (target: WritableTarget): HostFile => {
+export const overlayOf = (target: OverlayTarget): HostFile => {
   if (target.overlay) return target.overlay
   throw new LiveError(
     'NOT_FOUND',
@@ -89,18 +88,18 @@ const frontOf = async (folder: Folder, name: string, overlay: Device): Promise<n
 }
 
 /**
- * What is reset is emptied, so it must be an overlay: a regular file, none of the stick's images, and by its first page a
+ * What is reset is emptied, so it must be an overlay: none of the stick's images, and by its first page a
  * store, all zero, or, beside what an earlier run saved, one whose first sector is cleared. An overlay that was found by its
  * name may be damaged there as well.
  *
  * @throws REFUSED, UNSUPPORTED  it holds a filesystem
  */
-const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: FileDevice): Promise<void> => {
+const checkIsOverlay = async (target: OverlayTarget, overlay: HostFile, file: OpenedFile): Promise<void> => {
   const refuse = (why: string) =>
     new LiveError('REFUSED', `${overlay.path} ${why}, so it is not emptied`, { path: overlay.path })
-  if (overlay.facts.kind !== 'file' || !(await stat(overlay.path)).isFile()) throw refuse('is no regular file')
+  const isFile = overlay.facts.kind === 'file'
   for (const other of [target.base, target.home])
-    if (other && other.facts.device === overlay.facts.device && other.facts.inode === overlay.facts.inode)
+    if (other && isFile && other.facts.device === overlay.facts.device && other.facts.inode === overlay.facts.inode)
       throw refuse(`is ${other.name}, not an overlay`)
   if (overlay.facts.size < LEAST_BYTES)
     throw new LiveError(
@@ -113,17 +112,18 @@ const checkIsOverlay = async (target: WritableTarget, overlay: HostFile, file: F
   if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
   const page = await file.read(0, Math.min(PAGE, file.size))
   const isCleared = isZero(page.subarray(0, SECTOR)) && (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
-  if (!isZero(page) && !isCleared && target.overlayFoundBy === 'named')
+  if (!isZero(page) && !isCleared && (target.overlayFoundBy === 'named' || !isFile))
     throw refuse('does not look like an overlay: its first page is neither that of a snapshot store nor empty')
 }
 
 /** @throws NOT_FOUND, UNSUPPORTED, REFUSED  in use, no overlay, or too small to be one; READ_ONLY */
-export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
+export const planReset = async (target: OverlayTarget): Promise<ResetPlan> => {
   const overlay = overlayOf(target)
+  checkHasPlace(overlay, target)
   await checkNotInUse(target)
   await checkNothingUnfinished(target, { reset: true, change: true })
   const findings = [...(await readOnlyFindings(target)), ...(await undoEnds(target))]
-  const file = await openFile(overlay.path)
+  const file = await overlay.folder.open(overlay.name)
   try {
     await checkIsOverlay(target, overlay, file)
     const clearBytes = await frontOf(overlay.folder, overlay.name, file)
@@ -151,7 +151,7 @@ export const planReset = async (target: WritableTarget): Promise<ResetPlan> => {
 }
 
 /** @throws REFUSED  the overlay has changed since it was planned, or is in use; IO, NO_SPACE */
-export async function* runReset(target: WritableTarget, plan: ResetPlan): AsyncGenerator<Progress, ResetOutcome> {
+export async function* runReset(target: OverlayTarget, plan: ResetPlan): AsyncGenerator<Progress, ResetOutcome> {
   const overlay = overlayOf(target)
   return yield* progressing(async report => {
     await checkUnchanged([{ file: overlay, planned: plan.overlay }])

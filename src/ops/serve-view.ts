@@ -4,6 +4,7 @@ import { openWritableSnapshot, type WritableSnapshot } from '../block/snapshot/w
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { checkNotLocked, type FileLock, lockFile } from '../host/file-lock.js'
+import { holderOf } from '../host/place-folder.js'
 import { openTemporary, type TemporaryFolder } from '../host/temporary.js'
 import { overlaysIn } from '../liveos/live-directory.js'
 import { liveVolumes, openTarget, volumesOf } from '../liveos/open-target.js'
@@ -216,7 +217,7 @@ export const findPersistent = async (
   await checkNotInUse(target)
   await checkNothingUnfinished(target)
   await checkWritable(target)
-  await checkNotLocked(overlay.path)
+  await checkNotLocked(holderOf(overlay))
   return { target, overlay }
 }
 
@@ -230,7 +231,7 @@ const openPersistent = async (input: TargetInput): Promise<ExportView> => {
     await lock?.release()
   }
   try {
-    lock = await lockFile(overlay.path)
+    lock = await lockFile(holderOf(overlay))
     // Writes into chunks that it holds already change nothing by which an undo would tell that it comes too late.
     await dropUndo(overlay.folder, overlay.name)
     const stack = await openStack({ ...target, overlay: undefined })

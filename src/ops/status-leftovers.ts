@@ -1,6 +1,7 @@
 import type { Finding } from '../finding.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { holderOf } from '../host/place-folder.js'
 import { advised, marked } from '../liveos/advice.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target } from '../liveos/target.js'
 import { compactsIn } from './compact-state.js'
@@ -38,7 +39,7 @@ export const leftovers = async (target: Target, findings: Finding[]): Promise<vo
 
 /** An overlay that a loop device holds, and no snapshot that can be asked. */
 export const attached = async ({ overlay }: Target, findings: Finding[]): Promise<void> => {
-  const loop = overlay && isHostFolder(overlay.folder) && (await attachedLoop(overlay.path))
+  const loop = overlay && isHostFolder(overlay.folder) && (await attachedLoop(holderOf(overlay)))
   if (loop)
     findings.push({
       code: 'OVERLAY_IN_USE',

@@ -3,6 +3,7 @@ import { LiveError } from '../error.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { resolvePath } from '../fs/resolve.js'
 import { isHostFolder } from '../host/folder.js'
+import { isPlaceFolder } from '../host/place-folder.js'
 import { volumesOf } from '../liveos/open-target.js'
 import { openSource, type Source, type Volume } from '../liveos/source.js'
 import type { Target, TargetFile } from '../liveos/target.js'
@@ -19,7 +20,14 @@ export interface Places {
 /** How the kernel shows the names of a filesystem as they are read here, and changes nothing. */
 const OPTIONS: Readonly<Record<string, string>> = { vfat: 'ro,utf8', iso9660: 'ro,utf8', ext4: 'ro,noload' }
 
-const onHost = (file: TargetFile): Pick<LoopStep, 'path' | 'part'> => ({ path: resolve(file.path), part: null })
+const onHost = ({ folder, path }: TargetFile): Pick<LoopStep, 'path' | 'part'> => {
+  if (!isPlaceFolder(folder)) return { path: resolve(path), part: null }
+  const { partition, start, length } = folder.part
+  return {
+    path: folder.part.path,
+    part: partition === undefined ? null : { offset: start, size: Math.floor(length / 512) * 512 },
+  }
+}
 
 /** @throws REFUSED  the kernel would have to replay a journal to show what is shown here */
 const checkClean = async ({ device, type, name }: Volume): Promise<void> => {

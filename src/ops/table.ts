@@ -7,6 +7,7 @@ import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { isHostFolder } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
+import { holderOf } from '../host/place-folder.js'
 import { calledAs, marked } from '../liveos/advice.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack } from '../liveos/stack.js'
@@ -172,7 +173,7 @@ const findingsOf = async ({ target, size, store }: Layers, isNew: boolean): Prom
       'the overlay is new and holds nothing; it is left out, as a kernel that activates it writes its header',
     )
   if (store && overlay && isHostFolder(overlay.folder)) {
-    const loop = await attachedLoop(overlay.path)
+    const loop = await attachedLoop(holderOf(overlay))
     if (loop)
       note(
         'OVERLAY_IN_USE',

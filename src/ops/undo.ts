@@ -1,5 +1,5 @@
 import { LiveError } from '../error.js'
-import { UNDO_SUFFIX, type WritableTarget } from '../liveos/target.js'
+import { type OverlayTarget, UNDO_SUFFIX } from '../liveos/target.js'
 import { checkNotInUse, checkUnchanged, checkWritable, type FileIdentity, identityOf, whileLocked } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { overlayOf } from './reset.js'
@@ -38,7 +38,7 @@ export interface UndoOutcome {
   readonly size: number
 }
 
-const nothing = (target: WritableTarget, overlay: string): LiveError =>
+const nothing = (target: OverlayTarget, overlay: string): LiveError =>
   new LiveError(
     'NOT_FOUND',
     `there is nothing to take back for ${overlay}: recover leaves ${overlay}${UNDO_SUFFIX}, and it is not there`,
@@ -46,7 +46,7 @@ const nothing = (target: WritableTarget, overlay: string): LiveError =>
   )
 
 /** @throws REFUSED  the overlay has been written since the change */
-const checkAsLeft = async (target: WritableTarget, found: FoundUndo): Promise<void> => {
+const checkAsLeft = async (target: OverlayTarget, found: FoundUndo): Promise<void> => {
   const overlay = overlayOf(target)
   // What was cut in its middle can't be as it was left, and a boot finds it held.
   await checkCutHere(overlay.folder, overlay.name, found)
@@ -65,7 +65,7 @@ const checkAsLeft = async (target: WritableTarget, found: FoundUndo): Promise<vo
  * @throws NOT_FOUND  there is no overlay, or nothing to take back
  * @throws REFUSED  the overlay has been written since, is in use, or a run is at it; CORRUPT, UNSUPPORTED, READ_ONLY
  */
-export const planUndo = async (target: WritableTarget): Promise<UndoPlan> => {
+export const planUndo = async (target: OverlayTarget): Promise<UndoPlan> => {
   const overlay = overlayOf(target)
   const found = await findUndo(overlay.folder, overlay.name)
   if (!found) throw nothing(target, overlay.name)
@@ -100,7 +100,7 @@ export const planUndo = async (target: WritableTarget): Promise<UndoPlan> => {
 
 /** @throws REFUSED  the overlay has changed since it was planned, or is in use; CORRUPT, IO, NO_SPACE, CANCELLED */
 export async function* runUndo(
-  target: WritableTarget,
+  target: OverlayTarget,
   plan: UndoPlan,
   { signal }: { readonly signal?: AbortSignal | undefined } = {},
 ): AsyncGenerator<Progress, UndoOutcome> {

@@ -174,7 +174,7 @@ rootOnly('a partition that is mounted', () => {
           findTarget(pair).then(target => planRecover(target, { fsck: false })),
           'REFUSED',
         )
-        expect((await refused).message).toContain('whole partition')
+        expect((await refused).message).toContain('mounted')
         expect((await failure(planMergeInPlace('merge', input), 'REFUSED')).message).toContain('mounted')
       } finally {
         unmount(mountPoint)
