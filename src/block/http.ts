@@ -4,6 +4,7 @@ import { LiveError } from '../error.js'
 import { checkRange, type Device } from './device.js'
 import type { Timing } from './http/client.js'
 import type { Session } from './http/session.js'
+import { shownUrl } from './http/shown.js'
 
 /** A file on a server, read by range. */
 export interface HttpDevice extends Device {
@@ -44,7 +45,7 @@ export const openHttp = async (text: string, { signal, agent, timing }: HttpOpti
   if (!isHttpUrl(text))
     throw new LiveError('USAGE', 'the address of an image starts with http:// or https:// and names a server')
   // Only here: most targets are files, and HTTP with TLS takes longer to load than all the rest.
-  const [{ addressOf, openClient, shownUrl }, { openPages, PAGE }, { openSession }] = await Promise.all([
+  const [{ addressOf, openClient }, { openPages, PAGE }, { openSession }] = await Promise.all([
     import('./http/client.js'),
     import('./http/pages.js'),
     import('./http/session.js'),

@@ -175,8 +175,12 @@ const checkOptions = (input: TargetInput, options: BootOptions): void => {
   checkNumbers(options)
 }
 
-const withSource = async <T>(medium: BootMedium, work: (source: Source) => Promise<T>): Promise<T> => {
-  const source = await openSource(medium.path)
+/** What is opened for a medium: of an address its plan has less than it takes. */
+const openable = ({ kind, path }: BootMedium, target: string | undefined): string =>
+  kind === 'url' ? (target ?? path) : path
+
+const withSource = async <T>(name: string, work: (source: Source) => Promise<T>): Promise<T> => {
+  const source = await openSource(name)
   try {
     return await work(source)
   } finally {
@@ -199,7 +203,7 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
   checkOptions(input, options)
   const medium = await findMedium(input)
   const qemu = await findQemu()
-  return withSource(medium, async source => {
+  return withSource(openable(medium, input.target), async source => {
     const { size } = source.device!
     if (size === 0) throw new LiveError('NOT_FOUND', `${source.name} is empty`, { path: source.name })
     const as = options.as ?? (isCd(source) && !options.persist ? 'cd' : 'usb')
@@ -211,8 +215,7 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
     const screen = options.serial ? 'serial' : await findWindow(qemu)
     const accelerator = await chooseAccelerator(qemu, options.accelerator)
     const { memory = usualMemory(), cpus = usualCpus(accelerator), network = false } = options
-    // That of an address has no password in it.
-    const target = medium.kind === 'url' ? source.name : (input.target ?? medium.path)
+    const target = medium.kind === 'url' ? medium.path : (input.target ?? medium.path)
     const writesTo = options.persist ? 'stick' : as === 'cd' ? 'none' : 'scratch'
     const plan = {
       verb: 'boot' as const,
@@ -286,15 +289,19 @@ const openDisk = async (
   return { device: snapshot, snapshot }
 }
 
+/** What a plan is carried out with. */
+export interface StartOptions {
+  readonly signal?: AbortSignal
+  /** an address as it was given to `planBoot`: the plan has neither a password nor a query of it */
+  readonly address?: string | undefined
+}
+
 /**
  * Starts a test-drive: serves the medium on a socket in a private folder and runs the emulator there.
  *
  * @throws REFUSED  the medium has changed since it was planned for, or is in use; NOT_FOUND, NO_SPACE, IO, CANCELLED
  */
-export const startBoot = async (
-  plan: BootPlan,
-  { signal }: { readonly signal?: AbortSignal } = {},
-): Promise<Running> => {
+export const startBoot = async (plan: BootPlan, { signal, address }: StartOptions = {}): Promise<Running> => {
   const { medium, entry, uefi, serial, findings } = plan
   const held = needs()
   let serving: Serving | undefined
@@ -303,7 +310,7 @@ export const startBoot = async (
     await settle(medium)
     const folder = await openTemporary('boot')
     held.add(() => folder.remove())
-    const source = await openSource(medium.path, signal)
+    const source = await openSource(openable(medium, address), signal)
     held.add(() => source.close())
     if (plan.writesTo === 'stick') await checkFree(medium, source)
     if (entry) await takeEntry(source, entry, folder.path, signal)

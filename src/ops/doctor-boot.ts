@@ -1,4 +1,5 @@
 import { isHttpUrl } from '../block/http.js'
+import { shownName } from '../block/http/shown.js'
 import { memory } from '../block/memory.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -341,7 +342,7 @@ export const checkBoot = async (input: TargetInput, tell: Tell): Promise<BootChe
     tell(
       'BOOT_NOT_CHECKED',
       'note',
-      name,
+      shownName(name),
       `how it boots was not looked at: that takes its whole initrd; ${marked(`liveos boot-plan ${pathWord(name)}`)} does it`,
     )
     return NOTHING

@@ -254,7 +254,7 @@ export const planTable = async (input: TargetInput, options: TableOptions = {}):
     ]
     const view = target.overlay && !input.baseOnly ? 'root' : 'base'
     const what = view === 'root' ? 'the root filesystem with its changes' : 'the root filesystem without changes'
-    const mode = { none: ' (read-only)', scratch: ' (writable for a while)', overlay: ' (writable)' }[writesTo]
+    const mode = { none: ', read-only', scratch: ', writable for a while', overlay: ', writable' }[writesTo]
     return {
       verb: 'table',
       target: target.name,

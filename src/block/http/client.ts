@@ -1,6 +1,7 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { type AgentOptions, Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { LiveError } from '../../error.js'
+import { shownUrl } from './shown.js'
 
 /** Times in milliseconds, and how often. */
 export interface Timing {
@@ -59,9 +60,6 @@ export const addressOf = (given: URL): Address => {
   const pair = `${decoded(username)}:${decoded(password)}`
   return { url, authorization: pair === ':' ? undefined : `Basic ${Buffer.from(pair).toString('base64')}` }
 }
-
-/** An address for people: no name and password, and no query, which may hold a signature or a token. */
-export const shownUrl = (url: URL): string => `${url.protocol}//${url.host}${url.pathname}${url.search && '?…'}`
 
 const timedOut = (url: URL, doing: string, ms: number): Error =>
   Object.assign(new Error(`${url.host} ${doing} for ${ms / 1000} s`), { code: 'ETIMEDOUT' })
