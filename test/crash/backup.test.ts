@@ -1,7 +1,6 @@
-import { access, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { openFile } from '../../src/block/file.js'
 import { isLiveError, LiveError } from '../../src/error.js'
 import type { Folder } from '../../src/host/folder.js'
@@ -18,14 +17,9 @@ import {
 } from '../support/power-cut.js'
 import { random } from '../support/random.js'
 import { finished, smallStick } from '../support/small-stick.js'
+import { temporary } from '../support/temporary.js'
 
-// in memory where that can be: no device has to be asked for its name each time
-const memory = access('/dev/shm').then(
-  () => '/dev/shm',
-  () => tmpdir(),
-)
-const directory = memory.then(at => mkdtemp(join(at, 'liveos-test-')))
-afterAll(async () => rm(await directory, { recursive: true, force: true }))
+const path = temporary({ memory: true })
 let count = 0
 
 const KINDS: readonly Kind[] = ['posix', 'fat']
@@ -33,7 +27,7 @@ const { seed, below } = random()
 
 /** A stick whose content is more than one checkpoint apart, and what a whole backup of it does. */
 const record = async (kind: Kind, faults: Faults = {}) => {
-  const dir = join(await directory, `backup${count++}`)
+  const dir = await path(`backup${count++}`)
   const [stick, out] = [join(dir, 'stick'), join(dir, 'out')]
   await smallStick(stick, { raw: true })
   // no zeros, so that all of it is content; and quickly compressed

@@ -8,7 +8,7 @@ import { contentOf, type Kind, layOut, powerCuts, recordingFolder, type Step } f
 import { finished, smallStick } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const NAME = 'syslinux.cfg'
 const OLD = `default live

@@ -22,7 +22,7 @@ import { bytesOf, CHUNK, OVERLAY, sha256 } from '../support/small-stick.js'
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const recordOf = async (method: Method, faults: Faults = {}): Promise<Recorded> =>
   record(await path(`stick${count++}`), method, faults)

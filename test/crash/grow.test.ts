@@ -17,7 +17,7 @@ import { random } from '../support/random.js'
 import { CHUNK, finished, OVERLAY, sha256, smallStick, viewOf } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const { seed } = random()
 let count = 0

@@ -27,7 +27,7 @@ import { finished, OVERLAY, type SmallStick, sha256, smallStick } from '../suppo
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const numbers = random()
 const { seed, below, bytes } = numbers
 const KINDS: readonly Kind[] = ['posix', 'fat']

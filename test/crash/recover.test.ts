@@ -33,7 +33,7 @@ import { temporary } from '../support/temporary.js'
 import { needTools, tool } from '../support/tools.js'
 
 const { it, describe } = needTools('mke2fs', 'e2fsck')
-const path = temporary()
+const path = temporary({ memory: true })
 const run = promisify(execFile)
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const CHUNK = 512

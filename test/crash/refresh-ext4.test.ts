@@ -31,7 +31,7 @@ import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
 const { it, describe: judged } = needTools('mke2fs', 'debugfs', 'e2fsck', 'mksquashfs')
-const path = temporary()
+const path = temporary({ memory: true })
 const { seed, bytes } = random()
 let count = 0
 

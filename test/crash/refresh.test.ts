@@ -36,7 +36,7 @@ import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 /** Makes a stick of its own and records one whole refresh of it. */
 const recordOf = async (method: Method, faults: Faults = {}): Promise<Recorded> =>

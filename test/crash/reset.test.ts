@@ -12,7 +12,7 @@ import { finished, OVERLAY, sha256, smallStick, viewOf } from '../support/small-
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 
 const exceptionsIn = async (overlay: string): Promise<number> => {

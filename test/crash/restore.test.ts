@@ -1,7 +1,6 @@
-import { access, mkdtemp, open, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { LiveError } from '../../src/error.js'
 import { RESTORE_STATE } from '../../src/ops/restore-state.js'
 import {
@@ -30,15 +29,9 @@ import {
   USUAL,
 } from '../support/power-cut-restore.js'
 import { OVERLAY } from '../support/small-stick.js'
+import { temporary } from '../support/temporary.js'
 
-// in memory where that can be: no device has to be asked for its name each time
-const memory = access('/dev/shm').then(
-  () => '/dev/shm',
-  () => tmpdir(),
-)
-const directory = memory.then(at => mkdtemp(join(at, 'liveos-test-')))
-afterAll(async () => rm(await directory, { recursive: true, force: true }))
-const path = async (name: string): Promise<string> => join(await directory, name)
+const path = temporary({ memory: true })
 let count = 0
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const recordOf = async (kind: Kind, contents?: Contents, faults?: Faults): Promise<Recorded> =>

@@ -18,7 +18,7 @@ import {
 import { random } from '../support/random.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const FILE = 'overlay'
 const SIZE = 28_000
