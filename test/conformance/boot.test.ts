@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os'
 import { expect, it as unguarded } from 'vitest'
 import { planBoot, startBoot } from '../../src/ops/boot.js'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
+import { serveFile } from '../support/http-server.js'
+import { breaches, readSchema } from '../support/json-schema.js'
 import { unmount } from '../support/mounting.js'
 import { failure } from '../support/outcome.js'
 import { temporary } from '../support/temporary.js'
@@ -165,9 +167,13 @@ it('the machine ends with liveos, even where that is killed', async () => {
   started.clear()
 })
 
+const schema = readSchema('boot.json')
+
 const planned = async (...args: readonly string[]): Promise<{ code: number | null; plan: Record<string, unknown> }> => {
   const { code, stdout } = await liveos(['boot', ...args, '--dry-run', '--json'])
-  return { code, plan: JSON.parse(stdout) as Record<string, unknown> }
+  const plan = JSON.parse(stdout) as Record<string, unknown>
+  if (!('error' in plan)) expect(breaches(plan, schema)).toEqual([])
+  return { code, plan }
 }
 
 it('--dry-run tells the plan and the exact command, and starts nothing', async () => {
@@ -283,3 +289,48 @@ it('what is cancelled before the machine runs leaves nothing', async () => {
   const after = (await readdir(tmpdir())).filter(name => name.startsWith(`liveos-boot-${process.pid}-`))
   expect(after).toEqual(before)
 })
+
+needTools('qemu-system-x86_64', 'mkfs.vfat', 'mcopy').it(
+  'an address with a password: booted from there, and in no word of what is printed',
+  async () => {
+    const image = await path('served.img')
+    await writeFile(image, Buffer.alloc(4 << 20))
+    const menu = await path('syslinux.cfg')
+    await writeFile(
+      menu,
+      'default live\nlabel live\n  kernel vmlinuz\n  append initrd=initrd.img root=live:LABEL=LIVE\n',
+    )
+    const kernel = await path('vmlinuz')
+    await writeFile(kernel, 'a kernel')
+    for (const [program, ...args] of [
+      ['mkfs.vfat', '-n', 'LIVE', image],
+      ['mcopy', '-i', image, menu, kernel, '::/'],
+      ['mcopy', '-i', image, kernel, '::/initrd.img'],
+    ] as const)
+      expect(spawnSync(program, args, { env: TOOLS }).status).toBe(0)
+    const bytes = await readFile(image)
+    const served = await serveFile({ bytes, etag: '"1"' })
+    const secret = served.url.replace('://', '://me:SECRET@').concat('?token=SECRET')
+    for (const more of [[], ['--entry', '1']]) {
+      const { code, plan } = await planned(secret, '--serial', '--accelerator', 'tcg', ...more)
+      expect(code).toBe(0)
+      expect(plan.entries).toHaveLength(1)
+      expect(JSON.stringify(plan)).not.toContain('SECRET')
+    }
+    for (const args of [['--entry', '99'], ['--persist']]) {
+      const { stdout, stderr, code } = await liveos(['boot', secret, '--serial', '--dry-run', '--json', ...args])
+      expect(code).toBe(2)
+      expect(stdout + stderr).not.toContain('SECRET')
+    }
+    const plan = await planBoot({ target: secret }, { serial: true, accelerator: 'tcg', memory: 64 << 20 })
+    const asked = served.requests.length
+    const running = await startBoot({ ...plan, serial: false }, { address: secret })
+    const stopped = await running.stop()
+    expect(served.requests.length).toBeGreaterThan(asked)
+    expect(served.requests.at(-1)?.headers.authorization).toMatch(/^Basic /)
+    const told = JSON.parse(JSON.stringify({ ...plan, outcome: stopped })) as unknown
+    expect(breaches(told, schema)).toEqual([])
+    expect(breaches({ ...plan, outcome: { ...stopped, scratch: 1 } }, schema)).not.toEqual([])
+    expect(JSON.stringify(told)).not.toContain('SECRET')
+  },
+)

@@ -1,0 +1,32 @@
+import { expect, it } from 'vitest'
+import { shownName } from '../../../src/block/http/shown.js'
+import { pathWord, typedAs } from '../../../src/liveos/advice.js'
+import { findTarget } from '../../../src/liveos/target.js'
+import { checkBoot } from '../../../src/ops/doctor-boot.js'
+import { planTable } from '../../../src/ops/table.js'
+import { failure } from '../../support/outcome.js'
+
+it.each([
+  ['stick.img', 'stick.img'],
+  ['/run/media/me@home/LIVE', '/run/media/me@home/LIVE'],
+  ['https://me:SECRET@example.org:8080/live.iso?token=SECRET#x', 'https://example.org:8080/live.iso?…'],
+  ['HTTP://SECRET@example.org/', 'http://example.org/'],
+  ['http://me:SECRET@', 'http://'],
+])('%s is shown as %s', (name, shown) => {
+  expect(shownName(name)).toBe(shown)
+})
+
+const ADDRESS = 'https://me:SECRET@example.org/live.iso?token=SECRET'
+
+it('what is secret in an address is in no advice, no finding and no error', async () => {
+  expect(pathWord(ADDRESS) + typedAs({ target: ADDRESS })).not.toContain('SECRET')
+  const told: unknown[] = []
+  await checkBoot({ target: ADDRESS }, (...finding) => void told.push(finding))
+  expect(told).toHaveLength(1)
+  expect(JSON.stringify(told)).not.toContain('SECRET')
+  for (const error of [
+    await failure(findTarget({ target: ADDRESS }), 'USAGE'),
+    await failure(planTable({ target: ADDRESS }), 'UNSUPPORTED'),
+  ])
+    expect(JSON.stringify(error)).not.toContain('SECRET')
+})
