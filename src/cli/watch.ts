@@ -1,5 +1,5 @@
 import { LiveError } from '../error.js'
-import { marked, pathWord, type TargetInput } from '../ops/target.js'
+import { marked, shellWord, type TargetInput } from '../ops/target.js'
 import {
   aboutTime,
   announce,
@@ -163,7 +163,7 @@ const planWords = (plan: InstallPlan, p: Paint): string[] => [
           .map(line => p.faint(`    ${line}`))),
   ]),
   'Commands:',
-  ...plan.commands.map((command, n) => `  ${n + 1}. ${command.map(pathWord).join(' ')}`),
+  ...plan.commands.map((command, n) => `  ${n + 1}. ${command.map(shellWord).join(' ')}`),
 ]
 
 const outcomeWords = (done: InstallOutcome, p: Paint): string[] => [

@@ -16,7 +16,7 @@ const nameOf = async (path: string): Promise<string> => {
 const locked = (path: string, cause?: unknown): LiveError =>
   new LiveError(
     'REFUSED',
-    `another run of liveos is writing to ${path} (liveos serve or mount with --persist?): stop it first`,
+    `another run of liveos is writing to ${path}: wait until it has ended; liveos serve ends with Ctrl-C, a mount with 'liveos umount DIR'`,
     { path },
     cause,
   )

@@ -15,6 +15,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   mount: 'mount',
   umount: 'mount',
   fuse2fs: 'fuse2fs',
+  systemctl: 'systemd',
 }
 
 /** Places where system tools live that a user's PATH may lack. */

@@ -29,7 +29,8 @@ export const appendZeros = async (
   const zeros = new Uint8Array(Math.min(PIECE, size - before))
   try {
     for (let at = before; at < size; ) {
-      if (signal?.aborted) throw new LiveError('CANCELLED', `stopped while ${file.name} was being lengthened`)
+      if (signal?.aborted)
+        throw new LiveError('CANCELLED', `stopped while ${file.name} was being lengthened (it has its old size again)`)
       // the first piece only up to the next border, so that all others lie on whole pages and clusters
       const length = Math.min(PIECE - (at % PIECE), size - at)
       await file.write(at, zeros.subarray(0, length))

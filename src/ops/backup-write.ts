@@ -48,7 +48,7 @@ const scanning = (
   async *extents(offset: number, length: number): AsyncIterable<Extent> {
     for await (const extent of extentsOf(device, offset, length))
       for (let at = extent.offset; at < extent.offset + extent.length; at += PIECE) {
-        checkCancelled(signal, `${device.name} was being read`)
+        checkCancelled(signal, `${device.name} was being read (the stick is only read; no backup is begun yet)`)
         const count = Math.min(PIECE, extent.offset + extent.length - at)
         const bytes = extent.kind === 'hole' ? new Uint8Array(count) : await device.read(at, count)
         hash.update(bytes)

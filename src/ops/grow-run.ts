@@ -108,7 +108,11 @@ const fillHoles = async (file: GrowingFile, report: Report, signal: AbortSignal 
   const { size } = file
   let filled = 0
   for (let at = 0; at < size; at += PIECE) {
-    if (signal?.aborted) throw new LiveError('CANCELLED', `stopped while the holes of ${file.name} were being filled`)
+    if (signal?.aborted)
+      throw new LiveError(
+        'CANCELLED',
+        `stopped while the holes of ${file.name} were being filled (what it holds is as it was; the same command goes on)`,
+      )
     const bytes = await file.read(at, Math.min(PIECE, size - at))
     for (const { from, to } of zeroRuns(bytes)) {
       await file.write(at + from, new Uint8Array(to - from))

@@ -109,7 +109,7 @@ export const tableScript = (what: string, target: string, name: string, steps: r
   const device = `/dev/mapper/${name}`
   const lines = [
     '#!/bin/bash',
-    `# Shows ${what} of ${shellWord(target)} as the device ${device}.`,
+    `# Makes ${device}: ${what}, of ${shellWord(target)}.`,
     '# Run it as root; it needs losetup, mount and dmsetup. Its end says how to undo it.',
     'set -euo pipefail',
     `if [ -e ${device} ]; then echo ${device} is there already >&2; exit 1; fi`,

@@ -41,7 +41,8 @@ export const firstUnreadable = async (
   for await (const { kind, offset, length } of extentsOf(device)) {
     const end = offset + length
     for (let at = offset; kind === 'data' && at < end; at += PIECE) {
-      if (signal?.aborted) throw new LiveError('CANCELLED', 'the search for what can’t be read was stopped')
+      if (signal?.aborted)
+        throw new LiveError('CANCELLED', 'the search for what can’t be read was stopped (nothing was changed)')
       report({ phase: 'read', doneBytes: at, totalBytes: device.size })
       const size = Math.min(PIECE, end - at)
       const whole = await errorAt(device, at, size)

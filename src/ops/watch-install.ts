@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
+import { marked, shellWord } from '../host/shell-word.js'
 import {
   escapePath,
   execWord,
@@ -12,7 +13,6 @@ import {
   unitFolder,
   writeUnit,
 } from '../host/systemd.js'
-import { marked, pathWord } from '../liveos/advice.js'
 import type { TargetInput } from '../liveos/target.js'
 import { LIVE } from './grow-live.js'
 import { findGauge } from './watch-gauge.js'
@@ -173,7 +173,7 @@ export const runInstall = async (plan: InstallPlan): Promise<InstallOutcome> => 
       severity: 'warning',
       where: plan.timer,
       message: `${command.join(' ')}: ${failure.split('\n').at(-1)}`,
-      remedy: `run ${marked(command.map(pathWord).join(' '))} where systemd is running`,
+      remedy: `run ${marked(command.map(shellWord).join(' '))} where systemd is running`,
     })
   }
   const files: string[] = []
