@@ -54,10 +54,25 @@ const checkLength = (frame: Frame, length: number): number => {
   return length
 }
 
+/** What a stream of node:zlib works with; `state` holds bytes of output left and of input left after each call. */
+interface ZstdHandle {
+  writeSync(
+    flush: number,
+    input: Uint8Array,
+    inputOffset: number,
+    inputLength: number,
+    output: Uint8Array,
+    outputOffset: number,
+    outputLength: number,
+  ): void
+  onerror: (message: string) => void
+}
+
 /** node:zlib's zstd, which its types for Node 20 don't know. */
 interface NodeZstd {
   zstdDecompressSync(input: Uint8Array, options: object): Buffer
   zstdCompressSync(input: Uint8Array, options: object): Buffer
+  createZstdDecompress(): { readonly _handle: ZstdHandle; readonly _writeState: Uint32Array; close(): void }
   readonly constants: { readonly ZSTD_c_compressionLevel: number }
 }
 
@@ -73,13 +88,72 @@ const decodeByNode = (node: NodeZstd, input: Uint8Array, capacity: number): Uint
   }
 }
 
-const nodeCodec = (node: NodeZstd): Codec<SettingsOf<'zstd'>> => ({
-  decode: (input, output) => {
+/** zlib's flag for the end of the input */
+const FINISH = 2
+/** One frame of one stored byte. */
+const PROBE = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 0x41)
+
+/** Decodes one whole frame that fills `output`; false where it is damaged or does not fill it. */
+type DecodeFrame = (input: Uint8Array, output: Uint8Array) => boolean
+
+/**
+ * One decoder of node:zlib for all blocks: making one takes half as long as expanding a megabyte, and `zstdDecompressSync` makes
+ * one for each call. What it uses is no public interface, so it is tried at the start.
+ *
+ * @returns undefined  this Node has it in another form
+ */
+const keptDecoder = (node: NodeZstd): DecodeFrame | undefined => {
+  let stream: ReturnType<NodeZstd['createZstdDecompress']> | undefined
+  let failed = false
+  const decode: DecodeFrame = (input, output) => {
+    if (!stream) {
+      stream = node.createZstdDecompress()
+      stream._handle.onerror = () => {
+        failed = true
+      }
+    }
+    const { _handle: handle, _writeState: state } = stream
+    failed = false
+    handle.writeSync(FINISH, input, 0, input.length, output, 0, output.length)
+    if (!failed && state[0] === 0 && state[1] === 0) return true
+    // It may be in the middle of a frame.
+    stream.close()
+    stream = undefined
+    return false
+  }
+  try {
+    const output = new Uint8Array(1)
+    const tellsDamage = !decode(PROBE.subarray(0, 9), output) && !decode(PROBE.subarray(1), output)
+    return tellsDamage && decode(PROBE, output) && output[0] === 0x41 ? decode : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const decodeKept = (node: NodeZstd, kept: DecodeFrame, input: Uint8Array, output: Uint8Array): number => {
+  const { contentSize } = checkFrame(input, output.length)
+  // Only where the size is known is it certain that nothing was left inside the decoder.
+  if (contentSize === undefined || contentSize === 0) {
     const bytes = decodeByNode(node, input, output.length)
     output.set(bytes)
     return bytes.length
-  },
-  decodeNew: (input, capacity) => decodeByNode(node, input, capacity),
+  }
+  if (!kept(input, output.subarray(0, contentSize))) throw damaged('the block is damaged')
+  return contentSize
+}
+
+/** @param kept  undefined: a decoder for each block */
+const nodeCodec = (node: NodeZstd, kept = keptDecoder(node)): Codec<SettingsOf<'zstd'>> => ({
+  ...(kept
+    ? { decode: (input, output) => decodeKept(node, kept, input, output) }
+    : {
+        decode: (input, output) => {
+          const bytes = decodeByNode(node, input, output.length)
+          output.set(bytes)
+          return bytes.length
+        },
+        decodeNew: (input, capacity) => decodeByNode(node, input, capacity),
+      }),
   encode: ({ level }, input) => {
     // Only the sync call knows the size beforehand and writes it: the window is then the block itself, never more.
     const params = { [node.constants.ZSTD_c_compressionLevel]: level }

@@ -52,4 +52,25 @@ describe.each([false, true])('wasm: %s', wasm => {
     ])
       expect(() => codec.decode(bad, output)).toThrow(CodecError)
   })
+
+  test('a damaged block leaves nothing behind for the next', () => {
+    const bytes = sample(300_000)
+    const block = codec.encode!({ name: 'zstd', level: 3 }, bytes, 2 ** 20)!
+    const output = new Uint8Array(2 ** 20)
+    let refused = 0
+    for (let at = 5; at < block.length; at += 997) {
+      const bad = Uint8Array.from(block)
+      bad[at]! ^= 0x55
+      try {
+        codec.decode(bad, output)
+      } catch (error) {
+        expect(error).toBeInstanceOf(CodecError)
+        refused++
+      }
+      output.fill(0)
+      expect(codec.decode(block, output)).toBe(bytes.length)
+      expect(Buffer.compare(output.subarray(0, bytes.length), bytes)).toBe(0)
+    }
+    expect(refused).toBeGreaterThan(0)
+  })
 })
