@@ -1,7 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { openView } from '../../src/liveos/view.js'
+import { type DiffEntry, type DiffOutcome, runDiff } from '../../src/ops/diff.js'
 import { makeExt4, run } from '../support/ext4-images.js'
 import {
   editAtRandom,
@@ -13,6 +14,7 @@ import {
   type Seen,
 } from '../support/overlayfs-mount.js'
 import { random } from '../support/random.js'
+import { finished } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
 const { it } = needOverlayMount()
@@ -87,6 +89,102 @@ const onKernel = async (
   return { before, after }
 }
 
+/** Attributes that a mount hides. */
+const hidden = ({ options }: Case): string => (options === 'userxattr' ? 'user.overlay.' : 'trusted.overlay.')
+
+/** The base as it is seen below an OverlayFS: without its deletions and marks. */
+const seenBelow = (given: Case, base: ReadonlyMap<string, Seen>): Map<string, Seen> =>
+  new Map(
+    [...base]
+      .filter(([, { kind, device }]) => kind !== 'character' || device !== '0')
+      .map(([name, seen]) => {
+        const xattrs = Object.entries(seen.xattrs).filter(([key]) => !key.startsWith(hidden(given)))
+        return [name, { ...seen, xattrs: Object.fromEntries(xattrs) }]
+      }),
+  )
+
+/** Holds what `diff` tells against both trees: it must lead from one to the other, and tell nothing else. */
+const expectDiff = (base: ReadonlyMap<string, Seen>, root: ReadonlyMap<string, Seen>, found: DiffOutcome): void => {
+  expect(found.findings).toEqual([])
+  const changes = new Map(
+    found.changes.map(change => [(change.change === 'deleted' ? '- ' : '') + change.path, change]),
+  )
+  expect(changes.size).toBe(found.changes.length)
+  const renamed = found.changes.filter(({ change }) => change === 'renamed')
+  for (const { from, path: to } of renamed) expect([base.has(to), root.has(from!)], to).toEqual([false, false])
+  const placeOf = (name: string): string => {
+    let best: DiffEntry | undefined
+    for (const change of renamed) {
+      const inside = name === change.from || (change.before?.kind === 'directory' && name.startsWith(`${change.from}/`))
+      if (inside && change.from!.length > (best?.from?.length ?? 0)) best = change
+    }
+    return best ? best.path + name.slice(best.from!.length) : name
+  }
+  const explained = new Set<string>()
+  for (const [name, was] of base) {
+    const place = placeOf(name)
+    if (changes.has(`- ${name}`)) {
+      expect(root.has(place) && place === name, name).toBe(false)
+      changes.delete(`- ${name}`)
+      continue
+    }
+    const is = root.get(place)
+    expect(is, `${name}, now ${place}`).toBeDefined()
+    expect(explained.has(place), place).toBe(false)
+    explained.add(place)
+    const change = changes.get(place)
+    changes.delete(place)
+    if (was.kind !== is!.kind) {
+      expect(change?.change, place).toBe('type')
+      continue
+    }
+    const isDirectory = was.kind === 'directory'
+    const aspects = [
+      ...(was.content === is!.content ? [] : [was.kind === 'symlink' ? 'target' : 'content']),
+      ...(was.device === is!.device ? [] : ['device']),
+      ...(was.mode === is!.mode ? [] : ['mode']),
+      ...(was.owner === is!.owner ? [] : ['owner']),
+      // of a directory names may tell it
+      ...(was.mtime === is!.mtime || isDirectory ? [] : ['mtime']),
+      ...(was.links === is!.links || isDirectory ? [] : ['links']),
+      ...(JSON.stringify(Object.entries(was.xattrs).sort()) === JSON.stringify(Object.entries(is!.xattrs).sort())
+        ? []
+        : ['xattrs']),
+    ]
+    const told = (change?.changed ?? []).filter(aspect => aspect !== 'mtime' || !isDirectory)
+    expect([...told].sort(), place).toEqual(aspects.sort())
+  }
+  for (const name of root.keys()) {
+    if (explained.has(name)) continue
+    expect(changes.get(name)?.change, name).toBe('added')
+    changes.delete(name)
+  }
+  expect([...changes.keys()]).toEqual([])
+}
+
+/** Unpacks an archive of changes over a copy of the base. */
+const replayed = async (at: string, lower: string, archive: string): Promise<Map<string, Seen>> => {
+  const copy = join(at, 'copy')
+  await run('cp', ['-a', lower, copy])
+  await run('tar', ['-C', copy, '-xpf', archive, '--xattrs', '--xattrs-include=*', '--numeric-owner', './.liveos'])
+  for (const name of (await readFile(join(copy, '.liveos/deleted'), 'utf8')).split('\0'))
+    if (name !== '') await rm(join(copy, name), { recursive: true, force: true })
+  await run('tar', ['-C', copy, '-xpf', archive, '--xattrs', '--xattrs-include=*', '--numeric-owner'])
+  await rm(join(copy, '.liveos'), { recursive: true })
+  const tree = kernelTree(copy)
+  await rm(copy, { recursive: true })
+  return tree
+}
+
+/** What unpacking an archive can bring: contents, modes, owners. */
+const unpacked = (tree: ReadonlyMap<string, Seen>): Record<string, unknown> =>
+  Object.fromEntries(
+    [...tree]
+      .filter(([name, { device }]) => device !== '0' && !name.startsWith('/lost+found') && name !== '/')
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, { kind, mode, owner, content }]) => [name, { kind, mode, owner, content }]),
+  )
+
 const sorted = (tree: ReadonlyMap<string, Seen>): Record<string, Seen> =>
   Object.fromEntries([...tree].filter(([name]) => !/^\/lost\+found/.test(name)).sort(([a], [b]) => (a < b ? -1 : 1)))
 
@@ -96,13 +194,21 @@ for (const [n, given] of CASES.entries())
     const at = await path(`case ${n}`)
     const stick = await makeStick(at, given)
     for (let round = 0; round < 2; round++) {
-      const { after } = await onKernel(at, stick, given, root => editAtRandom(root, numbers, 80))
+      const { before, after } = await onKernel(at, stick, given, root => editAtRandom(root, numbers, 80))
+      const archive = join(at, `changed ${round}.tar`)
+      const seed = `seed ${numbers.seed}, round ${round}`
       const view = await openView({ target: stick }, 'root')
       try {
         expect(view.findings).toEqual([])
-        expect(sorted(await ourTree(view.fs)), `seed ${numbers.seed}, round ${round}`).toEqual(sorted(after))
+        expect(sorted(await ourTree(view.fs)), seed).toEqual(sorted(after))
       } finally {
         await view.close()
+      }
+      try {
+        expectDiff(seenBelow(given, before), after, await finished(runDiff({ target: stick }, { output: archive })))
+        expect(unpacked(await replayed(at, join(at, 'low'), archive))).toEqual(unpacked(after))
+      } catch (error) {
+        throw new Error(seed, { cause: error })
       }
     }
     await rm(at, { recursive: true })
