@@ -17,7 +17,7 @@ import { random } from '../../support/random.js'
 import { finished, OVERLAY, sha256, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 
 const MIB = 1 << 20

@@ -17,7 +17,7 @@ import { bytesOf, CHUNK, finished, OVERLAY, sha256, viewOf } from '../../support
 import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const fresh = async () => {
   const stick = await staleStick(await path(`stick${count++}`))

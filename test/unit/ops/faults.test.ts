@@ -14,7 +14,7 @@ import { BLOCK, CHUNK, finished, sha256, smallStick, viewOf } from '../../suppor
 import { temporary } from '../../support/temporary.js'
 import { needTools } from '../../support/tools.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const { it: judged } = needTools('mksquashfs')
 let count = 0
 

@@ -11,7 +11,7 @@ import { CHUNK, finished, OVERLAY, sha256, smallStick, viewOf } from '../../supp
 import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const fresh = async () => {
   const stick = await smallStick(await path(`stick${count++}`), { raw: true })

@@ -15,7 +15,7 @@ import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
 import { needTools } from '../../support/tools.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const stickOf = async (options: Parameters<typeof smallStick>[1] = { raw: true }) => {
   const stick = await smallStick(await path(`stick${count++}`), options)

@@ -11,7 +11,7 @@ import { finished, OVERLAY, sha256, smallStick, viewOf } from '../../support/sma
 import { temporary } from '../../support/temporary.js'
 import { needTools } from '../../support/tools.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const { it } = needTools('mksquashfs')
 let count = 0
 

@@ -12,7 +12,7 @@ import { finished, OVERLAY, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
 import { needTools } from '../../support/tools.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const { it: judged } = needTools('mksquashfs')
 let count = 0
 

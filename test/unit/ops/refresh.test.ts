@@ -18,7 +18,7 @@ import { temporary } from '../../support/temporary.js'
 import { needTools } from '../../support/tools.js'
 
 const run = promisify(execFile)
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const fresh = async (options?: Parameters<typeof smallStick>[1]) => {
   const stick = await smallStick(await path(`stick${count++}`), options)

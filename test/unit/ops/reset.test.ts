@@ -14,7 +14,7 @@ import { finished, OVERLAY, smallStick } from '../../support/small-stick.js'
 import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const fresh = async () => {
   const stick = await smallStick(await path(`stick${count++}`), { raw: true })

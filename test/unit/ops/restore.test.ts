@@ -31,7 +31,7 @@ import { recordingFolder, type Step } from '../../support/power-cut.js'
 import { bytesOf, finished, OVERLAY, sha256, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 
 const CONFIG = 'label one\n  kernel vmlinuz\n  append root=live:LABEL=LIVE rd.live.image\n'

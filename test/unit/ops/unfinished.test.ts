@@ -18,7 +18,7 @@ import { failure } from '../../support/outcome.js'
 import { CHUNK, finished, OVERLAY, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 let count = 0
 const fresh = async (): Promise<{ live: string; input: { target: string } }> => {
   const { path: target } = await smallStick(await path(`stick${count++}`), { raw: true })
