@@ -2,7 +2,7 @@ import { type BootOptions, type BootOutcome, type BootPlan, planBoot, type Runni
 import type { NumberedEntry } from '../ops/boot-entry.js'
 import { shellWord, type TargetInput } from '../ops/target.js'
 import { type Consent, confirm, print } from './run.js'
-import { ATTENTION, findingLines, type Paint, paint, rows, size } from './words.js'
+import { ATTENTION, findingLines, type Paint, paint, rows, safe, size } from './words.js'
 
 const writesWords = ({ writesTo, medium }: BootPlan, p: Paint): string =>
   writesTo === 'stick'
@@ -34,7 +34,7 @@ const planWords = (plan: BootPlan, p: Paint): string[] => {
       ['screen', plan.serial ? 'this terminal, as a serial console' : 'a window'],
       ['command', plan.command.map(shellWord).join(' ')],
     ]),
-    ...(entries.length > 0 ? ['entries', ...rows(entries.map(found => [entryLine(found), '']))] : []),
+    ...(entries.length > 0 ? ['entries', ...entries.map(found => safe(entryLine(found)))] : []),
     ...findingLines(plan.findings, p),
   ]
 }

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
-import { argument, bare, MOUNTED, oneOf, TARGET, type Where, where } from './verb.js'
+import { argument, bare, given, MOUNTED, oneOf, TARGET, type Where, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const part = oneOf('boot', 'home', 'overlay')
@@ -28,7 +28,7 @@ const backupVerb = (done: (code: number) => void) =>
       'tar --zstd -xf stick.tar.zst && sha256sum -c liveos-backup.sha256   # without liveos',
     ],
   )
-    .argument('[target]', TARGET)
+    .argument('[target]', TARGET, given)
     .argument('[file]', 'the backup, a new file: a tar archive, compressed with zstd')
     .option('--only <parts>', 'some of boot, home and overlay, separated by commas', argument(parts))
     .option('--changed-only', 'in the place of the overlay the files that differ from the base')
@@ -53,7 +53,7 @@ const restoreVerb = (done: (code: number) => void) =>
     'liveos restore /run/media/me/LIVE --abandon   # give one up that was cut short',
     'liveos restore mine.tar.zst --root mnt   # changed files, into a root that liveos mount --persist shows',
   ])
-    .argument('[target]', MOUNTED)
+    .argument('[target]', MOUNTED, given)
     .argument('[file]', 'a backup that liveos made')
     .option('--only <parts>', 'some of boot, home and overlay, separated by commas', argument(parts))
     .option(

@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings'
-import { argument, bare, TARGET } from './verb.js'
+import { argument, bare, given, TARGET } from './verb.js'
 import { parseNumber } from './words.js'
 
 /** The verb that predicts a boot. */
@@ -10,7 +10,7 @@ export const bootPlanVerb = (done: (code: number) => void): Command =>
     'liveos boot-plan /dev/sdb --args "rd.live.overlay.readonly"   # added behind the entry’s own',
     'liveos boot-plan live.iso --dracut 111 --json',
   ])
-    .argument('[target]', TARGET)
+    .argument('[target]', TARGET, given)
     .option('--entry <entry>', 'number, id or title of an entry of the boot menu')
     .option('--args <arguments>', 'kernel arguments to add, as at the boot prompt')
     .option('--dracut <version>', "dracut's version in place of the one in the initrd", argument(parseNumber))

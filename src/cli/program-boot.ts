@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
-import { argument, bare, oneOf, TARGET } from './verb.js'
+import { argument, bare, given, oneOf, TARGET } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
 /** The verbs that start a target. */
@@ -11,7 +11,7 @@ export const bootVerbs = (done: (code: number) => void): readonly Command[] => [
     'liveos boot stick.img --entry 1 --serial --args rd.live.overlay.readonly',
     'liveos boot /dev/sdb --persist   # what the system writes stays',
   ])
-    .argument('[target]', TARGET)
+    .argument('[target]', TARGET, given)
     .option('--entry <n>', 'start this boot entry without the menu; --dry-run numbers them', argument(parseNumber))
     .option('--args <words>', 'with --entry: more words for the kernel')
     .option('--firmware <name>', 'bios or uefi; the one that its menus are for, if left out', oneOf('bios', 'uefi'))

@@ -1,5 +1,5 @@
 import type { Command } from '@commander-js/extra-typings'
-import { argument, bare, fileVerb, verb, where } from './verb.js'
+import { argument, bare, fileVerb, given, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const PATH =
@@ -12,7 +12,7 @@ export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
     'liveos ls -lR fedora.iso:/etc --json',
     'liveos ls --medium /dev/sdb:/',
   ])
-    .argument('[target:path]', PATH)
+    .argument('[target:path]', PATH, given)
     .option('-l, --long', 'with modes, owners, sizes and times')
     .option('-R, --recursive', 'all below the directory')
     .option('-d, --directory', 'the directory itself')
@@ -64,7 +64,7 @@ export const fileVerbs = (done: (code: number) => void): readonly Command[] => {
     'liveos diff stick.img:/etc --stat',
     'liveos diff /run/media/me/LIVE --output changed.tar   # a backup of the overlay',
   ])
-    .argument('[target:path]', PATH)
+    .argument('[target:path]', PATH, given)
     .option('--stat', 'counts and bytes by directory')
     .option('--depth <n>', 'levels of directories that --stat tells apart', argument(parseNumber))
     .option('--output <file>', 'write what changed to a tar archive, with a list of what was deleted')

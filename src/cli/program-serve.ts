@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
-import { ANY, argument, bare, oneOf, verb, where } from './verb.js'
+import { ANY, argument, bare, given, oneOf, verb, where } from './verb.js'
 import { parseNumber } from './words.js'
 
 const PART = 'root, base (without the overlay), home, medium (the stick’s own filesystem) or overlay (the store itself)'
@@ -75,7 +75,7 @@ const mountVerb = (done: (code: number) => void) =>
     'liveos mount /run/media/me/LIVE mnt --persist   # writes go into its overlay',
     'liveos mount fedora.iso mnt --file   # the image itself, as mnt/nbd',
   ])
-    .argument('<target>', ANY)
+    .argument('<target>', ANY, given)
     .argument('<mountpoint>', 'an empty directory')
     .option('--part <name>', PART, part)
     .option('--base-only', 'leave the overlay out')

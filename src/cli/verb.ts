@@ -19,6 +19,12 @@ export const argument =
     }
   }
 
+/** A TARGET. One that is empty is mostly a variable that was never set, and would mean where the caller stands. */
+export const given = (text: string): string => {
+  if (text === '') throw new InvalidArgumentError('it is empty: was a variable of the shell not set?')
+  return text
+}
+
 /** An option's value out of a few words. */
 export const oneOf =
   <T extends string>(...allowed: T[]) =>
@@ -58,7 +64,7 @@ export const bare = (name: string, summary: string, examples: readonly string[])
 /** A verb with a TARGET and the options that say what in it is meant. */
 export const verb = (name: string, summary: string, examples: readonly string[], target = TARGET) =>
   bare(name, summary, examples)
-    .argument('[target]', target)
+    .argument('[target]', target, given)
     .option('--image <dir>', 'live directory, where a stick holds several images')
     .option('--partition <n>', 'partition, where several hold a live system', argument(parseNumber))
     .option('--overlay <file>', 'overlay elsewhere than the stick keeps it')

@@ -1,6 +1,7 @@
 import { basename, dirname, join, resolve } from 'node:path'
 import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
+import { isStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import { type FileFacts, type Folder, factsOf, openFolder, type ReadFolder } from '../host/folder.js'
 import { type Medium, mediumOf } from '../host/medium.js'
@@ -100,6 +101,17 @@ const hostTree = (root: string): Tree<Folder> => ({
   },
 })
 
+/** True for a file that begins as an overlay does. */
+const isOverlay = async (path: string): Promise<boolean> => {
+  const folder = await openFolder(dirname(path))
+  const file = await folder.open(basename(path))
+  try {
+    return await isStore(file)
+  } finally {
+    await file.close()
+  }
+}
+
 const findStick = async (
   directory: string,
   image: string | undefined,
@@ -115,6 +127,11 @@ const findStick = async (
     throw new LiveError(
       'NOT_FOUND',
       `there is no directory ${directory}: mount the stick and name the place where it is mounted`,
+      { path: full },
+    )
+  if (facts.kind === 'file' && (await isOverlay(full)))
+    throw usage(
+      `${directory} is an overlay and holds changes only: name the directory where its stick is mounted, or both files: ${marked(`--base FILE --overlay ${pathWord(directory)}`)}`,
       { path: full },
     )
   if (facts.kind !== 'directory')
