@@ -1,5 +1,5 @@
 import type { TargetInput } from '../ops/target.js'
-import { type Category, printableName, runUsage, type Usage, type UsageOptions } from '../ops/usage.js'
+import { printableName, runUsage, type Usage, type UsageCategory, type UsageOptions } from '../ops/usage.js'
 import { drive, print } from './run.js'
 import { ATTENTION, findingLines, type Paint, paint, safe, size } from './words.js'
 
@@ -13,7 +13,7 @@ export const usage = async (
   return found.findings.some(({ severity }) => severity !== 'note') ? ATTENTION : 0
 }
 
-const WORDS: Readonly<Record<Category, string>> = {
+const WORDS: Readonly<Record<UsageCategory, string>> = {
   files: 'files',
   directories: 'directories',
   maps: 'maps of files',
@@ -31,6 +31,7 @@ const WORDS: Readonly<Record<Category, string>> = {
   header: "overlay's header",
   lists: "overlay's lists",
   gaps: "overlay's gaps",
+  filesystem: "overlay's filesystem",
 }
 
 const BAR = 24
@@ -55,6 +56,12 @@ const section = (title: string, lines: readonly string[], p: Paint): string[] =>
 const same = (identicalBytes: number, p: Paint): string =>
   identicalBytes > 0 ? p.faint(`  (${size(identicalBytes)} same as the base)`) : ''
 
+/** What an overlay is made of. */
+const holds = ({ overlay: { chunkSize, chunks, deletions = 0 }, fileCount }: Usage): string =>
+  chunkSize === null
+    ? `${fileCount} ${fileCount === 1 ? 'file' : 'files'} with data, ${deletions} deleted ${deletions === 1 ? 'name' : 'names'} of the base`
+    : `${chunks} chunks of ${size(chunkSize)}`
+
 /** What `liveos usage` says to a person. */
 export const usageWords = (found: Usage, { top = 20 }: UsageOptions, p: Paint): string[] => {
   const { overlay, allocatedBytes, categories, files, directories, packages, space, advice } = found
@@ -63,7 +70,7 @@ export const usageWords = (found: Usage, { top = 20 }: UsageOptions, p: Paint): 
   const shown = categories.filter(({ bytes }) => bytes > 0)
   return [
     p.bold(safe(found.target)) + p.faint(safe(`  ${overlay.path}, ${overlay.state}`)),
-    `${size(allocatedBytes)} of ${size(overlay.size)} taken, ${overlay.chunks} chunks of ${size(overlay.chunkSize)}`,
+    `${size(allocatedBytes)} of ${size(overlay.size)} taken, ${holds(found)}`,
     ...section(
       'What it holds',
       shown.map(
@@ -111,7 +118,7 @@ export const usageWords = (found: Usage, { top = 20 }: UsageOptions, p: Paint): 
           'What is left',
           [
             `  df:      ${size(space.availableBytes)} available, ${size(space.freeBytes)} free of ${size(space.totalBytes)}`,
-            `  overlay: ${space.overlayBytes === null ? 'not known' : `${size(space.overlayBytes)}${space.limitedBy === 'stick' ? ', limited by the free space of the stick' : ''}`}`,
+            `  overlay: ${space.overlayBytes === null ? 'not known' : `${size(space.overlayBytes)}${space.limitedBy === 'stick' && overlay.chunkSize !== null ? ', limited by the free space of the stick' : ''}`}`,
             `  ${safe(space.explanation)}`,
           ],
           p,
@@ -128,7 +135,7 @@ export const usageWords = (found: Usage, { top = 20 }: UsageOptions, p: Paint): 
     ...(advice.some(({ fstab }) => fstab !== null)
       ? [
           p.faint(
-            '  Lines that begin with tmpfs go into /etc/fstab of the live system. What is in the overlay already comes back with a refresh.',
+            `  Lines that begin with tmpfs go into /etc/fstab of the live system. What is in the overlay already ${overlay.chunkSize === null ? 'is free again once it is deleted in the booted system' : 'comes back with a refresh'}.`,
           ),
         ]
       : []),

@@ -7,14 +7,19 @@ import { openStack } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
 import type { FreeSpace } from '../liveos/usage/space.js'
 import { type Category, type CategoryUsage, readOverlayUsage } from '../liveos/usage/usage.js'
+import { openOverlaid } from '../liveos/view.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import { type OverlayStatus, readStatus } from './status.js'
 import { type Advice, adviseFolders } from './usage-advice.js'
 import { type DirectoryUsage, sumDirectories } from './usage-directories.js'
 import { type PackageUsage, sumPackages } from './usage-packages.js'
+import { upperUsage } from './usage-upper.js'
 
 export { printableName } from '../fs/name.js'
 export type { Advice, Category, CategoryUsage, DirectoryUsage, FreeSpace, PackageUsage }
+
+/** What data of an overlay are; `filesystem` what the filesystem of an OverlayFS in a file takes for itself. */
+export type UsageCategory = Category | 'filesystem'
 
 /** An inode that has data in the overlay. */
 export interface FileUsage {
@@ -33,15 +38,19 @@ export interface Usage {
   readonly overlay: {
     readonly path: string
     readonly state: OverlayStatus['state']
+    /** of an OverlayFS directory what it takes and what the stick has left for it */
     readonly size: number
-    readonly chunkSize: number
-    readonly chunks: number
+    /** null of an OverlayFS */
+    readonly chunkSize: number | null
+    readonly chunks: number | null
+    /** of an OverlayFS: names of the base that it hides */
+    readonly deletions?: number
   }
   /** what of the overlay's size is taken: the sum of `categories` */
   readonly allocatedBytes: number
   readonly unusedBytes: number
   /** largest first */
-  readonly categories: readonly CategoryUsage[]
+  readonly categories: readonly (Omit<CategoryUsage, 'category'> & { readonly category: UsageCategory })[]
   /** how many inodes have data in the overlay; `files` lists the largest of them */
   readonly fileCount: number
   readonly files: readonly FileUsage[]
@@ -77,7 +86,7 @@ export interface UsageOptions {
  * Tells what takes the room of a target's overlay. Reads only, so it works on a stick in use.
  *
  * @throws NOT_FOUND, USAGE  also where there is no overlay
- * @throws UNSUPPORTED  an overlay that is no dm-snapshot store; CORRUPT, IO, CANCELLED
+ * @throws UNSUPPORTED  an overlay that is neither a dm-snapshot store nor an OverlayFS that can be read; CORRUPT, IO, CANCELLED
  */
 export async function* runUsage(
   input: TargetInput,
@@ -87,7 +96,13 @@ export async function* runUsage(
   return yield* progressing(async report => {
     const { target, close } = await openTarget(input, signal)
     try {
-      return await usageOf(target, (await readStatus(input)).overlay, options, report, signal)
+      const overlaid = await openOverlaid(target)
+      if (!overlaid) return await usageOf(target, (await readStatus(input)).overlay, options, report, signal)
+      try {
+        return await upperUsage(target, overlaid, options, report, signal)
+      } finally {
+        await overlaid.close()
+      }
     } finally {
       await close()
     }
