@@ -8,7 +8,7 @@ const isDirectory = (fs: Volume['fs']): fs is DirectoryFileSystem => fs !== unde
  * The volumes of a source as a boot would see them. A directory that is no mount point is a copy: label and UUID of what it lies
  * on are not those of the stick that it is of.
  */
-export const bootVolumes = ({ volumes }: Source): readonly Volume[] =>
+export const bootVolumes = ({ volumes }: Pick<Source, 'volumes'>): readonly Volume[] =>
   volumes.map(volume => {
     const { fs } = volume
     if (!isDirectory(fs) || resolve(fs.medium.mountPoint) === fs.path) return volume

@@ -237,7 +237,7 @@ const inspectVolume = async (
     const target = await targetOf(volume, fs, directory, isMeant ? input : { ...input, overlay: undefined }, at)
     const found = await inspectLive(directory, target, deeper(at))
     const entries = all.flatMap(other => other.configs)
-    const mounts = await bootMounts(directory, target, entries, volume, volumes)
+    const mounts = await bootMounts(directory, target, entries, volumes)
     children.push(mounts.length > 0 ? { ...found, details: { mounts } } : found)
   }
   children.push(...(await strayOverlays(volume, all, at)))

@@ -1,6 +1,7 @@
 import { copyFile, cp, mkdir, open, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect } from 'vitest'
+import { bootPlans } from '../../src/ops/boot-plan.js'
 import { listFiles, withView } from '../../src/ops/files.js'
 import { type InspectInput, type Inspection, inspect as runInspect } from '../../src/ops/inspect.js'
 import type { InspectNode } from '../../src/ops/inspect-node.js'
@@ -234,7 +235,7 @@ describe('what is there', () => {
     const found = await inspect(plain)
     expect(nodes(found, 'home')).toMatchObject([{ type: 'ext4', label: 'home' }])
     expect(nodes(found, 'swap')).toMatchObject([{ type: 'swap', size: MIB }])
-    expect(mountsOf(found)).toContain('/home ← home.img')
+    expect(mountsOf(found)).toContain('home.img is not mounted: the image has no livesys scripts')
     const luks = await stickWith(async (_, live) => {
       const head = Buffer.alloc(MIB)
       Buffer.from([0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe, 0, 1]).copy(head)
@@ -331,7 +332,8 @@ describe('overlays', () => {
       [`LABEL=${LABEL}:LiveOS/${OVERLAY}`]: 'changes are kept',
       [`UUID=${FAT_ID}:/LiveOS/none`]: 'finds nothing here',
       none: 'without an overlay',
-      '0': 'asks for no overlay',
+      '0': 'finds nothing here',
+      '': 'asks for no overlay',
     }
     for (const [value, expected] of Object.entries(overlays)) {
       const tree = await stickWith(async stick => {
@@ -339,7 +341,12 @@ describe('overlays', () => {
         const text = await readFile(config, 'utf8')
         await writeFile(config, text.replace(/rd\.live\.overlay=\S+/, `rd.live.overlay=${value}`))
       })
-      expect([value, mountsOf(await inspect(await fatOf(tree)))]).toEqual([value, expect.stringContaining(expected)])
+      const image = await fatOf(tree)
+      const said = mountsOf(await inspect(image))
+      expect([value, said]).toEqual([value, expect.stringContaining(expected)])
+      // the same decision, told by another verb
+      const [planned] = (await bootPlans({ target: image })).plans
+      expect([value, said.includes('changes are kept')]).toEqual([value, planned?.plan.changes === 'kept'])
     }
   }, 60_000)
 
@@ -355,7 +362,7 @@ describe('overlays', () => {
       expect(nodes(found, 'overlay')).toMatchObject([{ type: 'OverlayFS directory', details: { workDirectory: work } }])
       expect(codes(found).includes('OVERLAY_NO_WORK_DIRECTORY')).toBe(!work)
       expect(nodes(found, 'root')).toHaveLength(1)
-      expect(mountsOf(found)).toContain('under the OverlayFS')
+      expect(mountsOf(found)).toContain(work ? 'under the OverlayFS' : 'there is no ovlwork beside it')
     }
   })
 

@@ -1,6 +1,6 @@
 /** Versions of dracut whose scripts were read for the rules here. */
 export const OLDEST_READ = 59
-export const NEWEST_READ = 111
+export const NEWEST_READ = 112
 
 /** The number of a version: of `059-4` 59, of `107-8.fc43` 107. Undefined for anything else. */
 export const dracutNumber = (version: string | undefined): number | undefined => {
