@@ -11,6 +11,7 @@ import { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, type Target, type T
 import { openView } from '../liveos/view.js'
 import { compactsIn } from './compact-state.js'
 import type { Tell } from './doctor-overlay.js'
+import { restoresLeft } from './restore-left.js'
 import { cutSentence, findUndo, isCut, standingOf } from './undo-journal.js'
 
 const words = (error: unknown): string => (error instanceof Error ? error.message : String(error))
@@ -38,6 +39,8 @@ export const checkLeftovers = async (target: Target, tell: Tell): Promise<void> 
     tell('COMPACT_INTERRUPTED', 'error', `${folder.path}/${other}`, `a compaction of ${other} was cut short`, {
       remedy: run('compact'),
     })
+  for (const { code, severity, where, message, remedy } of await restoresLeft(target, 'error'))
+    tell(code, severity, where, message, remedy === undefined ? {} : { remedy })
   if (!overlay) return
   if (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
     tell('RESET_INTERRUPTED', 'error', overlay.path, 'a reset was cut short', { remedy: run('reset') })

@@ -84,7 +84,7 @@ const isFile = (value: unknown): value is RestoredFile =>
  *
  * @throws UNSUPPORTED  a newer liveos left it
  */
-export const readRestoreState = async (folder: Folder): Promise<RestoreState | 'unreadable' | undefined> => {
+export const readRestoreState = async (folder: ReadFolder): Promise<RestoreState | 'unreadable' | undefined> => {
   const file = await readStepFile(folder, RESTORE_STATE)
   if (file === undefined || file === 'unreadable') return file
   const { version, step, index, owner } = file.step

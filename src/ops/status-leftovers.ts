@@ -5,6 +5,7 @@ import { holderOf } from '../host/place-folder.js'
 import { advised, marked } from '../liveos/advice.js'
 import { RESET_SUFFIX, STATE_SUFFIX, type Target } from '../liveos/target.js'
 import { compactsIn } from './compact-state.js'
+import { restoresLeft } from './restore-left.js'
 
 /** What verbs that were cut short have left. */
 export const leftovers = async (target: Target, findings: Finding[]): Promise<void> => {
@@ -27,6 +28,7 @@ export const leftovers = async (target: Target, findings: Finding[]): Promise<vo
       message: 'a reset was cut short',
       remedy: again('reset'),
     })
+  findings.push(...(await restoresLeft(target, 'warning')))
   for (const overlay of await compactsIn(folder))
     findings.push({
       code: 'COMPACT_INTERRUPTED',

@@ -1,5 +1,5 @@
 import { assert } from '../error.js'
-import type { Folder } from '../host/folder.js'
+import type { Folder, ReadFolder } from '../host/folder.js'
 import { removeFile } from './replaced-file.js'
 
 /*
@@ -60,7 +60,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Reads the file; undefined where there is none, 'unreadable' where a cut came before it was complete. */
-export const readStepFile = async (folder: Folder, name: string): Promise<StepFile | 'unreadable' | undefined> => {
+export const readStepFile = async (folder: ReadFolder, name: string): Promise<StepFile | 'unreadable' | undefined> => {
   if (!(await folder.facts(name))) return undefined
   const file = await folder.open(name)
   let bytes: Buffer

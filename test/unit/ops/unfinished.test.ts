@@ -4,14 +4,20 @@ import { describe, expect, it } from 'vitest'
 import { openFolder } from '../../../src/host/folder.js'
 import { findTarget, type WritableTarget } from '../../../src/liveos/target.js'
 import { planCompact, runCompact } from '../../../src/ops/compact.js'
+import { runDoctor } from '../../../src/ops/doctor.js'
 import { planGrow, runGrow } from '../../../src/ops/grow.js'
 import { planMergeInPlace, runMergeInPlace } from '../../../src/ops/merge-in-place.js'
 import { planRecover } from '../../../src/ops/recover.js'
 import { planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { planReset, runReset } from '../../../src/ops/reset.js'
-import { RESTORE_STATE } from '../../../src/ops/restore-state.js'
+import {
+  createRestoreState,
+  RESTORE_STATE,
+  type RestoreStep,
+} from '../../../src/ops/restore-state.js'
 import { findPersistent } from '../../../src/ops/serve-view.js'
+import { readStatus } from '../../../src/ops/status.js'
 import { planUndo } from '../../../src/ops/undo.js'
 import { beginChange } from '../../../src/ops/undo-journal.js'
 import { failure } from '../../support/outcome.js'
@@ -108,5 +114,39 @@ describe('after a recovery that is finished', () => {
     expect(await readdir(live)).toContain(`${OVERLAY}.undo`)
     expect((await run(input)).plan.findings.map(({ code }) => code)).toContain('UNDO_ENDS')
     expect(await readdir(live)).toEqual([OVERLAY, 'rootfs.img'])
+  })
+})
+
+describe('a restore that was cut short', () => {
+  const left = async (step: RestoreStep | 'unreadable') => {
+    const { live, input } = await fresh()
+    if (step === 'unreadable') await writeFile(join(live, RESTORE_STATE), 'x')
+    else
+      await createRestoreState(await openFolder(live), {
+        step,
+        index: 0,
+        owner: { pid: 1, start: null, boot: 'another' },
+        archive: { path: "/kept/my stick's.tar.zst", mark: 'aa' },
+        files: [{ folder: '', name: OVERLAY, size: 1, sha256: 'bb' }],
+      })
+    return input
+  }
+
+  it.each([
+    ['unreadable', /before it wrote anything/, (at: string) => `'liveos restore ${at} FILE' begins again`],
+    ['writing', /the old ones are all there/, (at: string) => `liveos restore ${at} '/kept/my stick'\\''s.tar.zst'`],
+    ['naming', /some are new/, (at: string) => `liveos restore ${at} '/kept/my stick'\\''s.tar.zst'`],
+  ] as const)('%s: doctor and status tell it, with what to run', async (step, words, command) => {
+    const input = await left(step)
+    const doctor = await finished(runDoctor(input, { fsck: false }))
+    const found = doctor.findings.find(({ code }) => code === 'RESTORE_INTERRUPTED')
+    expect(found).toMatchObject({ severity: 'error', message: expect.stringMatching(words) })
+    expect(found!.remedy).toContain(command(input.target))
+    expect(found!.remedy!.includes('--abandon')).toBe(step !== 'naming')
+    const status = await readStatus(input)
+    expect(status.findings.find(({ code }) => code === 'RESTORE_INTERRUPTED')).toEqual({
+      ...found,
+      severity: 'warning',
+    })
   })
 })
