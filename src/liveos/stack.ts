@@ -9,6 +9,7 @@ import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashf
 import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
 import { advised, marked } from './advice.js'
 import type { Target, TargetFile } from './target.js'
+import { LEAST_OVERLAY, tooSmallAdvice } from './too-small.js'
 
 /** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
 export interface Base {
@@ -99,6 +100,13 @@ export const readTargetStore = async (
     return await readStore(file, options)
   } catch (error) {
     if (!isLiveError(error) || error.code !== 'CORRUPT' || isOfOtherBase(error)) throw error
+    if (error.data.field === 'size' && file.size < LEAST_OVERLAY)
+      throw new LiveError(
+        'CORRUPT',
+        `the overlay ${file.path} has ${file.size} bytes, and holds nothing: ${await tooSmallAdvice(target, file.path, file)}`,
+        error.data,
+        error,
+      )
     const what = advised(
       target,
       address => `run ${marked(`liveos recover ${address}`)}, which keeps what of it can be read`,

@@ -1,5 +1,5 @@
-import { isHttpUrl } from '../block/http.js'
 import { shownName } from '../block/http/shown.js'
+import { isHttpUrl } from '../block/http.js'
 import { memory } from '../block/memory.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'

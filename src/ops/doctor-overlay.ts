@@ -9,6 +9,7 @@ import type { OpenedFile } from '../host/folder.js'
 import { advised, marked } from '../liveos/advice.js'
 import { overlaysIn } from '../liveos/live-directory.js'
 import type { Target } from '../liveos/target.js'
+import { tooSmallAdvice } from '../liveos/too-small.js'
 import { isTrapSize } from './grow-size.js'
 
 /** Adds a finding. */
@@ -83,7 +84,7 @@ export const checkNames = async (target: Target, tell: Tell): Promise<void> => {
     )
 }
 
-const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): void => {
+const damageWords = (target: Target, path: string, found: Salvage, tooSmall: string, tell: Tell): void => {
   const { damage, tear, store, lostCount, lostAtLeast } = found
   const remedy = advised(target, address => `liveos recover ${address}`)
   const at = tear && { expected: tear.expected, found: tear.found }
@@ -171,7 +172,7 @@ const damageWords = (target: Target, path: string, found: Salvage, tell: Tell): 
       },
     )
   else if (damage === 'too small')
-    tell('OVERLAY_TOO_SMALL', 'error', path, 'it is too small for an overlay', { remedy: 'make a larger one' })
+    tell('OVERLAY_TOO_SMALL', 'error', path, 'it is too small for an overlay', { remedy: tooSmall })
 }
 
 /**
@@ -202,7 +203,7 @@ export const checkOverlay = async (
   }
   const found = await salvageStore(file, { originSize: origin?.size })
   const { store, damage, header } = found
-  damageWords(target, path, found, tell)
+  damageWords(target, path, found, await tooSmallAdvice(target, path, file), tell)
   const percent = store ? Math.round((store.allocatedSectors / store.totalSectors) * 1000) / 10 : null
   if (store && (damage === 'clean' || damage === 'new')) {
     if (isTrapSize(size, store.chunkSize))

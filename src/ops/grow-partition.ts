@@ -11,6 +11,7 @@ import { marked } from '../liveos/advice.js'
 import { openOverlayTarget } from '../liveos/open-target.js'
 import { overlayFile, parsePartitionName } from '../liveos/overlay-place.js'
 import type { HostFile, OverlayTarget, TargetInput } from '../liveos/target.js'
+import { isUnsized } from '../liveos/too-small.js'
 import { chooseSize, leastSize, type SizeChange } from './grow-size.js'
 import { aloneAs } from './grow-target.js'
 
@@ -134,7 +135,7 @@ export const findOverlayPartition = async (input: TargetInput): Promise<OverlayP
   const device = await openFile(name)
   try {
     // it is the overlay itself
-    if (await isStore(device)) return undefined
+    if ((await isStore(device)) || (await isUnsized(device))) return undefined
   } finally {
     await device.close()
   }

@@ -1,9 +1,10 @@
 import { type Device, isZero } from '../block/device.js'
 import type { GrowingFile } from '../block/file.js'
-import { readStore, type Store } from '../block/snapshot/store.js'
+import { newStore, readStore, type Store } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { TargetInput } from '../liveos/target.js'
+import { isUnsized, LEAST_OVERLAY } from '../liveos/too-small.js'
 import { appendZeros } from './append-zeros.js'
 import type { GrowPlan } from './grow.js'
 import { findOverlay } from './grow-target.js'
@@ -39,6 +40,8 @@ const BLOCK = 4096
  *
  * - fill: zeros where zeros are, flushed: the overlay as it was, with blocks of its own in its holes
  * - grow: zeros appended, flushed: the overlay as it was, with more room. A cut leaves any size between the two
+ * - grow of a file too small for an overlay: the zeros by which it is a new one first, flushed. A cut before that may on FAT
+ *   leave whatever lay there in their place: doctor tells it, and reset clears it
  * - shrink: all flushed, then cut off behind the last chunk in use, flushed: a cut leaves one size or the other
  *
  * Running it again finishes; `--size +…` then counts from what is there.
@@ -64,14 +67,18 @@ export async function* runGrow(
       let before: Store
       let filledBytes = 0
       try {
-        before = await readStore(file)
+        before = (await isUnsized(file)) ? newStore(file.size) : await readStore(file)
         if (plan.fillBytes > 0) filledBytes = await fillHoles(file, report, signal)
         if (plan.change === 'shrink') await cutOff(file, plan.newBytes)
-        else if (plan.change === 'grow')
+        else if (plan.change === 'grow') {
+          if (file.size < LEAST_OVERLAY) await appendZeros(file, LEAST_OVERLAY)
+          const begun = file.size - plan.oldBytes
           await appendZeros(file, plan.newBytes, {
             signal,
-            onProgress: doneBytes => report({ phase: 'grow', doneBytes, totalBytes: plan.newBytes - plan.oldBytes }),
+            onProgress: doneBytes =>
+              report({ phase: 'grow', doneBytes: begun + doneBytes, totalBytes: plan.newBytes - plan.oldBytes }),
           })
+        }
       } finally {
         await file.close()
       }

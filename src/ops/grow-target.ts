@@ -4,6 +4,7 @@ import { factsOf } from '../host/folder.js'
 import { mediumOf } from '../host/medium.js'
 import { overlayFile } from '../liveos/overlay-place.js'
 import { findTarget, type HostFile, type TargetInput, type WritableTarget } from '../liveos/target.js'
+import { isUnsized } from '../liveos/too-small.js'
 
 /**
  * The target of a verb that wants an overlay and can do without its base: a stick, a pair, or an overlay that is itself a
@@ -18,7 +19,7 @@ export const findOverlay = async (input: TargetInput): Promise<WritableTarget> =
   if (!facts || facts.kind === 'directory') return findTarget(input)
   const device = await openFile(target)
   try {
-    if (!(await isStore(device))) return await findTarget(input)
+    if (!(await isStore(device)) && !(await isUnsized(device))) return await findTarget(input)
   } finally {
     await device.close()
   }

@@ -1,4 +1,4 @@
-import { isStore, type Store } from '../block/snapshot/store.js'
+import { isStore, newStore, type Store } from '../block/snapshot/store.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
@@ -6,6 +6,7 @@ import type { OpenedFile } from '../host/folder.js'
 import { advised, marked, overlayAs } from '../liveos/advice.js'
 import { readTargetStore } from '../liveos/stack.js'
 import type { HostFile, Target, TargetInput, WritableTarget } from '../liveos/target.js'
+import { isUnsized, LEAST_OVERLAY } from '../liveos/too-small.js'
 import { findOverlayPartition, partitionSize } from './grow-partition.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
@@ -68,7 +69,7 @@ export const planGrow = async (input: TargetInput, options: GrowOptions): Promis
   if (overlay.facts.kind !== 'file') throw await partitionSize(overlay, options.size)
   const file = await overlay.folder.open(overlay.name)
   try {
-    return await planSize(target, overlay, file, await readOverlay(overlay, file, target), options)
+    return await planSize(target, overlay, file, await sizedOverlay(overlay, file, target), options)
   } finally {
     await file.close()
   }
@@ -84,6 +85,10 @@ const refuseOnPartition = async (input: TargetInput, { size }: GrowOptions): Pro
     await found.close()
   }
 }
+
+/** The same, of an overlay that may still be without its size. */
+const sizedOverlay = async (overlay: HostFile, file: OpenedFile, target: Target): Promise<Store> =>
+  (await isUnsized(file)) ? newStore(file.size) : readOverlay(overlay, file, target)
 
 /** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
 export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: Target): Promise<Store> => {
@@ -119,7 +124,7 @@ const planSize = async (
           chunkSize,
           most: mostSize(traits.maxFileSize),
           // an overlay that is full already is not made to be less full
-          least: Math.min(leastBytes, oldBytes),
+          least: oldBytes < LEAST_OVERLAY ? leastBytes : Math.min(leastBytes, oldBytes),
         })
   const change = newBytes > oldBytes ? 'grow' : newBytes < oldBytes ? 'shrink' : 'none'
   const holes = file.hasHoles ? oldBytes - file.allocated : 0

@@ -10,6 +10,7 @@ import { detectFs, type FsType } from '../fs/detect.js'
 import { closeAll, type OpenedFile } from '../host/folder.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile } from '../liveos/target.js'
+import { tooSmallAdvice } from '../liveos/too-small.js'
 import { type FoundUndo, findUndo, isCut } from './undo-journal.js'
 
 /** An overlay that may be damaged in any way, and what can be seen through it. */
@@ -28,9 +29,15 @@ export interface SalvagedView {
 }
 
 /** @throws REFUSED  it can't be used, with why */
-const checkUsable = (path: string, { damage, header, store, tear }: Salvage, told: number | undefined): Store => {
+const checkUsable = (
+  path: string,
+  { damage, header, store, tear }: Salvage,
+  told: number | undefined,
+  tooSmall: string,
+): Store => {
   const refuse = (why: string) => new LiveError('REFUSED', `${path} ${why}`, { path, damage })
-  if (damage === 'too small') throw refuse('is too small to be an overlay: nothing in it can be recovered')
+  if (damage === 'too small')
+    throw refuse(`is too small to be an overlay, and nothing in it can be recovered: ${tooSmall}`)
   if (header === 'guessed' && told === undefined)
     throw refuse(
       store
@@ -95,7 +102,7 @@ export const openSalvaged = async (
     const type = (await isStore(cow)) ? undefined : await detectFs(cow).catch((): FsType | undefined => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
     const salvage = await salvageAs(overlay.path, cow, base.origin.size, chunkSectors)
-    const store = checkUsable(overlay.path, salvage, chunkSectors)
+    const store = checkUsable(overlay.path, salvage, chunkSectors, await tooSmallAdvice(target, overlay.path, cow))
     const root = await snapshot(base.origin, cow, { store, ignoreInvalid: true })
     return { base, cow, salvage, store, root, undo, close }
   } catch (error) {

@@ -6,8 +6,8 @@ import { isLiveError, LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
 import type { Folder, OpenedFile } from '../host/folder.js'
-import { shellWord } from '../host/shell-word.js'
 import { type HostFile, type OverlayTarget, RESET_SUFFIX } from '../liveos/target.js'
+import { LEAST_OVERLAY, tooSmallAdvice } from '../liveos/too-small.js'
 import {
   checkHasPlace,
   checkNotInUse,
@@ -23,8 +23,6 @@ import { checkNothingUnfinished, dropUndo, undoEnds } from './unfinished.js'
 
 /** Bytes that dracut clears when it is told to reset an overlay; this clears more where its first list lies behind them. @see dracut 70dmsquash-live, rd.overlay.reset */
 export const RESET_BYTES = 65536
-/** What the kernel needs for an overlay that is new: a header and a list, with the chunks that a boot gives it. */
-const LEAST_BYTES = 2 * 8 * SECTOR
 
 export interface ResetPlan {
   readonly verb: 'reset'
@@ -101,11 +99,11 @@ const checkIsOverlay = async (target: OverlayTarget, overlay: HostFile, file: Op
   for (const other of [target.base, target.home])
     if (other && isFile && other.facts.device === overlay.facts.device && other.facts.inode === overlay.facts.inode)
       throw refuse(`is ${other.name}, not an overlay`)
-  if (overlay.facts.size < LEAST_BYTES)
+  if (overlay.facts.size < LEAST_OVERLAY)
     throw new LiveError(
       'REFUSED',
-      `${overlay.path} has ${overlay.facts.size} bytes, and a boot can use no overlay of less than ${LEAST_BYTES}, so emptying it does not help. Make it larger, which leaves an overlay that is new: truncate --size 512M ${shellWord(overlay.path)}`,
-      { path: overlay.path, size: overlay.facts.size, leastBytes: LEAST_BYTES },
+      `${overlay.path} has ${overlay.facts.size} bytes, and a boot can use no overlay of less than ${LEAST_OVERLAY}, so emptying it does not help: ${await tooSmallAdvice(target, overlay.path, file)}`,
+      { path: overlay.path, size: overlay.facts.size, leastBytes: LEAST_OVERLAY },
     )
   if (await isStore(file)) return
   const type = await detectFs(file)

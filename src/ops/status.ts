@@ -12,6 +12,7 @@ import { advised, calledAs, marked, pathAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile, TargetInput } from '../liveos/target.js'
+import { LEAST_OVERLAY, tooSmallAdvice } from '../liveos/too-small.js'
 import { attached, leftovers } from './status-leftovers.js'
 import { findLive, type LiveOverlay, takenBelow, upperRoom } from './status-live.js'
 import { liveFindings, lookTwice, type Thresholds } from './status-live-check.js'
@@ -224,17 +225,20 @@ export const overlayStatus = async (
       remedy: 'on a copy of a stick this means nothing; on the stick itself rename the overlay',
     })
   const file = await opened(target.overlay, open)
+  const tooSmall = file.size < LEAST_OVERLAY ? await tooSmallAdvice(target, path, file) : undefined
   const damaged = (message: string): OverlayStatus => {
     findings.push({
       code: 'OVERLAY_DAMAGED',
       severity: 'error',
       where: path,
       message,
-      remedy: advised(
-        target,
-        address =>
-          `${marked(`liveos recover ${address}`)} keeps what can be read; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
-      ),
+      remedy:
+        tooSmall ??
+        advised(
+          target,
+          address =>
+            `${marked(`liveos recover ${address}`)} keeps what can be read; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
+        ),
     })
     return { ...NO_OVERLAY, kind: 'dm-snapshot', state: 'damaged', path, size: facts.size }
   }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { isZero } from '../../src/block/device.js'
@@ -79,6 +79,33 @@ describe.each(KINDS)('%s: a power cut at any step leaves the same view, and a se
     console.log(`${name}, ${kind}: ${states} states, seed ${seed}`)
     expect(wrong).toEqual([])
     expect(states).toBeGreaterThanOrEqual(least)
+  })
+})
+
+describe.each(KINDS)('%s: an overlay of no bytes', kind => {
+  it('is a new one at any cut once its first zeros were flushed, and a second run finishes', async () => {
+    const dir = await path(`stick${count++}`)
+    await smallStick(dir, { raw: true })
+    const live = join(dir, 'LiveOS')
+    const overlay = join(live, OVERLAY)
+    await writeFile(overlay, '')
+    const initial = [await contentOf(live)]
+    const log = await grow(dir, { size: GROWN }, kind)
+    const flushed = log.findIndex(step => step.kind === 'flush') + 1
+    expect(log[flushed - 2]).toMatchObject({ kind: 'write', offset: 0 })
+    let states = 0
+    for (const medium of powerCuts(initial, log, kind, seed)) {
+      states++
+      await layOut(live, medium.folders[0]!)
+      const bytes = await readFile(overlay)
+      expect(bytes.length).toBeLessThanOrEqual(medium.cut < flushed ? 2 * CHUNK : GROWN)
+      if (medium.cut < flushed && !isZero(bytes)) continue
+      expect(isZero(bytes.subarray(0, 2 * CHUNK)), `cut after ${medium.cut} steps`).toBe(true)
+      await grow(dir, { size: GROWN }, kind)
+      expect((await readFile(overlay)).length).toBe(GROWN)
+    }
+    console.log(`from nothing, ${kind}: ${states} states, seed ${seed}`)
+    expect(states).toBeGreaterThan(5)
   })
 })
 

@@ -255,6 +255,13 @@ export const countsOf = (store: {
   }
 }
 
+/** A store that is all to come: a device of zeros, whatever its size, which may still have to be made large enough. */
+export const newStore = (cowSize: number): Store => ({
+  state: 'new',
+  exceptions: EMPTY.exceptions,
+  ...countsOf({ cowSize, chunkSectors: 8, exceptionCount: 0, highestChunk: EMPTY.highestChunk }),
+})
+
 /** True where a device begins as a store does. Its first chunks may hold anything, such as the superblock of a filesystem. */
 export const isStore = async (cow: Device): Promise<boolean> =>
   cow.size >= 4 && new DataView((await cow.read(0, 4)).buffer).getUint32(0, true) === SNAP_MAGIC

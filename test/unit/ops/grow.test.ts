@@ -4,7 +4,14 @@ import { describe, expect, it } from 'vitest'
 import { isZero } from '../../../src/block/device.js'
 import { LiveError } from '../../../src/error.js'
 import type { Folder } from '../../../src/host/folder.js'
+import { findTarget } from '../../../src/liveos/target.js'
+import { planCompact } from '../../../src/ops/compact.js'
+import { runDoctor } from '../../../src/ops/doctor.js'
 import { type GrowOptions, planGrow, runGrow } from '../../../src/ops/grow.js'
+import { planMergeInPlace } from '../../../src/ops/merge-in-place.js'
+import { planRecover } from '../../../src/ops/recover.js'
+import { planReset } from '../../../src/ops/reset.js'
+import { readStatus } from '../../../src/ops/status.js'
 import { failure } from '../../support/outcome.js'
 import { recordingFolder, type Step } from '../../support/power-cut.js'
 import { CHUNK, finished, OVERLAY, sha256, smallStick, viewOf } from '../../support/small-stick.js'
@@ -55,6 +62,44 @@ it('an overlay that is a file itself, without its base', async () => {
   const base = join(input.target, 'LiveOS/rootfs.img')
   await failure(planGrow({ target: base }, { size: 100 * CHUNK }), 'USAGE')
   expect(await grow({ base, overlay }, { size: 200 * CHUNK })).toMatchObject({ newBytes: 200 * CHUNK })
+})
+
+describe('an overlay that is too small to be one', () => {
+  it.each([0, 5000])('%i bytes of zeros are a new one of no size: grow gives it one', async size => {
+    const { overlay, input, root } = await fresh()
+    await writeFile(overlay, new Uint8Array(size))
+    const words = new RegExp(`liveos grow ${input.target} --size 512M' makes a new overlay`)
+    expect((await readStatus(input)).findings.find(({ code }) => code === 'OVERLAY_DAMAGED')?.remedy).toMatch(words)
+    const doctor = await finished(runDoctor(input, { fsck: false }))
+    expect(doctor.findings.find(({ code }) => code === 'OVERLAY_TOO_SMALL')?.remedy).toMatch(words)
+    const target = await findTarget(input)
+    expect((await failure(planRecover(target, { fsck: false }), 'REFUSED')).message).toMatch(words)
+    expect((await failure(planReset(target), 'REFUSED')).message).toMatch(words)
+    expect((await failure(planCompact(input), 'CORRUPT')).message).toMatch(words)
+    expect((await failure(planMergeInPlace('merge', input), 'CORRUPT')).message).toMatch(words)
+    await failure(planGrow(input, { size: 2 * CHUNK }), 'REFUSED')
+    const done = await grow(input, { size: 100 * CHUNK })
+    expect(done).toMatchObject({ change: 'grow', oldBytes: size, newBytes: 100 * CHUNK, exceptions: 0 })
+    expect(isZero(await readFile(overlay))).toBe(true)
+    const { allocated } = (await findTarget(input)).overlay!.facts
+    expect(allocated).toBeGreaterThanOrEqual(100 * CHUNK)
+    expect((await readStatus(input)).overlay.state).toBe('new')
+    expect(await viewOf(input)).toBe(sha256(root))
+  })
+
+  it('named alone too', async () => {
+    const { overlay } = await fresh()
+    await writeFile(overlay, '')
+    expect(await grow({ target: overlay }, { size: { by: 64 * CHUNK } })).toMatchObject({ newBytes: 64 * CHUNK })
+  })
+
+  it('one that holds something: nothing of that can be had, and it is emptied by its owner', async () => {
+    const { overlay, input } = await fresh()
+    await writeFile(overlay, (await readFile(overlay)).subarray(0, 6000))
+    const words = new RegExp(`truncate --size 0 ${overlay}' empties it, and then 'liveos grow`)
+    expect((await failure(planGrow(input, { size: 100 * CHUNK }), 'CORRUPT')).message).toMatch(words)
+    expect((await failure(planRecover(await findTarget(input), { fsck: false }), 'REFUSED')).message).toMatch(words)
+  })
 })
 
 it('an overlay at a size where the kernel would invalidate it leaves that size', async () => {
