@@ -9,7 +9,8 @@ export interface Recent<K, V> {
 /**
  * Keeps values up to a weight of `most` in all, and the one set last whatever it weighs. What is not used while half of that
  * comes in is forgotten, all at once: an order by use would cost a Map more than the rest of a lookup, as the way to its oldest
- * key passes over all that were deleted lately.
+ * key passes over all that were deleted lately. And a Map that goes on for ever leaves a chain of the tables it outgrew: once
+ * one of them is old, V8's quick collections take all behind it for used, with the values that were in there.
  */
 export const openRecent = <K, V>(most: number): Recent<K, V> => {
   let young = new Map<K, { readonly value: V; readonly weight: number }>()

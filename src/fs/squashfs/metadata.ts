@@ -2,6 +2,7 @@ import type { Device } from '../../block/device.js'
 import type { CompressorName } from '../../bytes/codec.js'
 import { decodeBlock } from '../../bytes/codecs.js'
 import { corrupt, isLiveError } from '../../error.js'
+import { openRecent } from '../recent.js'
 import { METADATA_SIZE, METADATA_STORED } from './layout.js'
 
 const CACHED_BLOCKS = 128
@@ -44,18 +45,16 @@ export const joinParts = (parts: readonly Uint8Array[], length: number): Uint8Ar
   return bytes
 }
 
-/** Opens the metadata of an image; keeps the last 128 blocks (1 MiB) expanded. */
+/** Opens the metadata of an image; keeps up to 128 blocks (1 MiB) expanded. */
 export const openMetadata = (image: Device, compression: CompressorName): MetadataReader => {
-  const kept = new Map<number, MetadataBlock>()
-  /** the block used last, which is in its place in `kept` already */
+  const kept = openRecent<number, MetadataBlock>(CACHED_BLOCKS)
+  /** the block used last, which needs no look-up */
   let latest: { readonly position: number; readonly block: MetadataBlock } | undefined
 
   const keptBlock = (position: number): MetadataBlock | undefined => {
     if (latest?.position === position) return latest.block
     const known = kept.get(position)
     if (!known) return undefined
-    kept.delete(position)
-    kept.set(position, known)
     latest = { position, block: known }
     return known
   }
@@ -80,8 +79,7 @@ export const openMetadata = (image: Device, compression: CompressorName): Metada
     }
     if (bytes.length === 0) throw bad('expanded bytes', 'none', position + 2)
     const found = { bytes, next: position + 2 + length }
-    kept.set(position, found)
-    if (kept.size > CACHED_BLOCKS) kept.delete(kept.keys().next().value!)
+    kept.set(position, found, 1)
     return found
   }
 

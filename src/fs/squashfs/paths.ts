@@ -61,7 +61,7 @@ export const openPaths = ({ name: device, root, inodeAt, listing, keyOf, positio
   const known = openRecent<number, KnownDirectory>(KNOWN_NAMES)
   /** the directory that a lookup from the root ended in last, by its path as it was written, with a slash at the end */
   let latest: { readonly path: string; readonly names: Names } | undefined
-  const inodes = new Map<string, Inode>()
+  const inodes = openRecent<string, Inode>(KNOWN_INODES)
 
   const byName = (listed: readonly Listed[], directory: DirectoryInode): Names => {
     const names = new Map(
@@ -121,8 +121,7 @@ export const openPaths = ({ name: device, root, inodeAt, listing, keyOf, positio
       const above = path.slice(0, path.lastIndexOf('/') + 1)
       const entry = latest?.path === above ? latest.names.get(path.slice(above.length)) : undefined
       const inode = entry ? await inodeOf(entry) : await fromRoot(path, above)
-      inodes.set(path, inode)
-      if (inodes.size > KNOWN_INODES) inodes.delete(inodes.keys().next().value!)
+      inodes.set(path, inode, 1)
       return inode
     },
   }

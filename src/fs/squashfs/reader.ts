@@ -55,7 +55,8 @@ interface Placed {
 
 /** Under it an inode carries its `Placed`: a WeakMap of as many inodes costs more than they do. */
 const PLACE = Symbol('place')
-const placeOf = (inode: Inode & { readonly [PLACE]?: Placed }): Placed => {
+type PlacedInode = Inode & { [PLACE]?: Placed }
+const placeOf = (inode: PlacedInode): Placed => {
   const place = inode[PLACE]
   assert(place, 'an inode that this reader gave')
   return place
@@ -110,7 +111,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     const position = inode_table_start + entry.startBlock
     const end = directory_table_start
     const head = headInMemory(position, entry.offset) ?? (await readHead(position, entry.offset))
-    let inode = parseInode(head.bytes, blockSize, image.name, position)
+    let inode: PlacedInode = parseInode(head.bytes, blockSize, image.name, position)
     const { uidIndex, gidIndex } = inode
     if (uidIndex >= ids.length || gidIndex >= ids.length)
       throw corrupt({
@@ -133,8 +134,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `${entry.kind}, as the listing says`,
         found: inode.kind,
       })
-    const placed: Placed = { key: referenceKey(entry), position: head.position, offset: head.offset }
-    return Object.assign(inode, { [PLACE]: placed })
+    inode[PLACE] = { key: referenceKey(entry), position: head.position, offset: head.offset }
+    return inode
   }
   const behind = async (inode: Inode, length: number, field: string): Promise<Uint8Array> => {
     const place = placeOf(inode)
@@ -337,15 +338,17 @@ const readCompressor = async (image: Device, sb: Superblock, metadata: MetadataR
 }
 
 /** What `stat` tells of an inode. */
-export const statOf = (inode: Inode, ids: Uint32Array): Stat => ({
-  kind: inode.kind,
-  inode: inode.inode,
-  mode: inode.mode,
-  uid: ids[inode.uidIndex]!,
-  gid: ids[inode.gidIndex]!,
-  size: 'size' in inode ? inode.size : 0,
-  mtime: inode.mtime,
-  mtimeNanoseconds: 0,
-  linkCount: inode.linkCount,
-  ...('rdev' in inode ? { device: parseRdev(inode.rdev) } : {}),
-})
+export const statOf = (inode: Inode, ids: Uint32Array): Stat => {
+  const stat: Stat = {
+    kind: inode.kind,
+    inode: inode.inode,
+    mode: inode.mode,
+    uid: ids[inode.uidIndex]!,
+    gid: ids[inode.gidIndex]!,
+    size: 'size' in inode ? inode.size : 0,
+    mtime: inode.mtime,
+    mtimeNanoseconds: 0,
+    linkCount: inode.linkCount,
+  }
+  return 'rdev' in inode ? { ...stat, device: parseRdev(inode.rdev) } : stat
+}
