@@ -1,5 +1,5 @@
 import { type BootPlanOptions, bootPlans, type EntryPlan, type PlacedStep } from '../ops/boot-plan.js'
-import type { TargetInput } from '../ops/target.js'
+import { marked, type TargetInput, typedAs } from '../ops/target.js'
 import { print } from './run.js'
 import { ATTENTION, findingLines, type Paint, paint, rows, safe, size } from './words.js'
 
@@ -101,6 +101,13 @@ export const bootPlan = async (
   print(json, found, () => [
     ...found.plans.flatMap((plan, n) => [...(n > 0 ? [''] : []), ...entryPlanWords(plan, p)]),
     ...findingLines(found.findings, p),
+    ...(found.plans.every(({ plan }) => plan.outcome === 'boots' && plan.changes === 'kept')
+      ? []
+      : [
+          p.faint(
+            `${marked(`liveos doctor ${typedAs(input)}`.trimEnd())} looks for what keeps changes from being kept, and for what to do`,
+          ),
+        ]),
   ])
   const attention = found.plans.some(
     ({ plan, findings }) => plan.outcome !== 'boots' || findings.some(({ severity }) => severity !== 'note'),

@@ -48,7 +48,11 @@ export const checkupWords = (found: Checkup, p: Paint, fix: string): string[] =>
     ]),
     ...findingLines(findings, p),
     ...bootFixes.flatMap(({ diff }) => diffLines(diff, p)),
-    ...(remedies.length > 0 ? [`${fix} runs: ${remedies.map(({ verb }) => verb).join(', ')}`] : []),
+    ...(remedies.length > 0
+      ? [
+          `To mend it (${remedies.map(({ verb }) => (verb === 'boot' ? 'change the boot menu' : verb)).join(', ')}): ${fix}`,
+        ]
+      : []),
   ]
 }
 

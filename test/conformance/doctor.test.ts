@@ -117,7 +117,7 @@ images.describe('an image of a stick', () => {
     expect(found.remedies).toEqual([])
     expect(told(found, 'OVERLAY_INVALID')?.remedy).toBe(`with ${image} mounted at DIR: liveos recover DIR`)
     const { stdout } = await liveos(['doctor', image, '--no-fsck'])
-    expect(stdout).not.toContain('--fix runs')
+    expect(stdout).not.toContain('To mend it')
   })
 })
 
@@ -133,9 +133,9 @@ images.it(
     const word = (file: string): string => `$'${file.replace('\u001b', '\\033')}'`
     expect(stdout).not.toContain('\u001b')
     expect(stdout).toContain(
-      `liveos doctor --base ${word(pair.base)} --overlay ${word(pair.overlay)} --no-fsck --fix runs: recover`,
+      `To mend it (recover): liveos doctor --base ${word(pair.base)} --overlay ${word(pair.overlay)} --no-fsck --fix\n`,
     )
-    const typed = /^(liveos doctor .* --fix) runs/m
+    const typed = /^To mend it .*: (liveos doctor .* --fix)$/m
       .exec(stdout)![1]!
       .replace(/^liveos/, `${process.execPath} ${LIVEOS}`)
     const fixed = await sh('bash', ['-c', `${typed} --yes`])

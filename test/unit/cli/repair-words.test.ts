@@ -28,7 +28,9 @@ it('the first line of doctor shows what a name is made of, whatever the health',
 })
 
 it('the last line is what to type', () => {
-  expect(checkupWords(CHECKUP, plain, 'liveos doctor x --fix').at(-1)).toBe('liveos doctor x --fix runs: recover')
+  expect(checkupWords(CHECKUP, plain, 'liveos doctor x --fix').at(-1)).toBe(
+    'To mend it (recover): liveos doctor x --fix',
+  )
 })
 
 it('an overlay that a cut change holds is not called invalid', () => {
