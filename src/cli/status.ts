@@ -94,7 +94,7 @@ export const statusWords = (found: Status, p: Paint): string[] => {
       overlay.left
         ? [
             'left',
-            `${size(overlay.left.bytes)}${overlay.left.limitedBy === 'stick' ? ', limited by the free space of the stick, as the overlay file has holes' : ''}`,
+            `${size(overlay.left.bytes)}${overlay.left.limitedBy === 'stick' && overlay.kind !== 'OverlayFS directory' ? ', limited by the free space of the stick, as the overlay file has holes' : ''}`,
           ]
         : undefined,
       base

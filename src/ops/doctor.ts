@@ -12,6 +12,7 @@ import { type BootCheckup, checkBoot, withoutDoubles } from './doctor-boot.js'
 import { checkHome, checkLeftovers, checkMedium } from './doctor-medium.js'
 import { checkNames, checkOverlay, type OverlayCheckup, type Tell } from './doctor-overlay.js'
 import { BASE_REMEDY, checkByProgram, checkRoot } from './doctor-root.js'
+import { checkUpper } from './doctor-upper.js'
 import { type Progress, progressing, type Report } from './progress.js'
 
 export interface DoctorOptions {
@@ -166,13 +167,7 @@ const look = async (
         ...(known ? {} : { remedy: BASE_REMEDY }),
       })
     }
-    if (target.overlayDirectory)
-      tell(
-        'OVERLAY_UNSUPPORTED',
-        'note',
-        target.overlayDirectory,
-        'this is an OverlayFS directory, which is not looked into',
-      )
+    await checkUpper(target, tell, signal)
     let overlay: OverlayCheckup | null = null
     let root = target.overlay ? undefined : base?.origin
     if (target.overlay) {

@@ -61,7 +61,12 @@ export const planGrow = async (input: TargetInput, options: GrowOptions): Promis
     throw new LiveError('USAGE', 'say how large the overlay is to be, such as --size 512M or --size +256M')
   await refuseOnPartition(input, options)
   const target = await findOverlay(input)
-  if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
+  if (target.overlayDirectory)
+    throw unsupported(
+      'OverlayFS directory',
+      target.overlayDirectory,
+      'an OverlayFS directory has no size of its own and fills what the stick has free: free space there',
+    )
   const overlay = overlayOf(target)
   await checkNothingUnfinished(target)
   await checkNotInUse(target)
@@ -93,7 +98,12 @@ const sizedOverlay = async (overlay: HostFile, file: OpenedFile, target: Target)
 /** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
 export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: Target): Promise<Store> => {
   const type = (await isStore(file)) ? undefined : await detectFs(file)
-  if (type) throw unsupported(`overlay that is a ${type} filesystem`, path)
+  if (type)
+    throw unsupported(
+      `overlay that is a ${type} filesystem`,
+      path,
+      `this overlay is a filesystem that holds an OverlayFS (${type}): make the file larger with truncate, and the filesystem in it with the tools of ${type}, such as resize2fs`,
+    )
   const store = await readTargetStore(target, file)
   if (store.state === 'invalid' || store.truncated)
     throw new LiveError(

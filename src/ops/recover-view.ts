@@ -11,6 +11,7 @@ import { closeAll, type OpenedFile } from '../host/folder.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile } from '../liveos/target.js'
 import { tooSmallAdvice } from '../liveos/too-small.js'
+import { wholeFiles } from '../liveos/whole-files.js'
 import { type FoundUndo, findUndo, isCut } from './undo-journal.js'
 
 /** An overlay that may be damaged in any way, and what can be seen through it. */
@@ -100,7 +101,7 @@ export const openSalvaged = async (
       cow = undone(file, journal, undo.journal)
     }
     const type = (await isStore(cow)) ? undefined : await detectFs(cow).catch((): FsType | undefined => undefined)
-    if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
+    if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target))
     const salvage = await salvageAs(overlay.path, cow, base.origin.size, chunkSectors)
     const store = checkUsable(overlay.path, salvage, chunkSectors, await tooSmallAdvice(target, overlay.path, cow))
     const root = await snapshot(base.origin, cow, { store, ignoreInvalid: true })

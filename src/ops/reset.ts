@@ -8,6 +8,7 @@ import { detectFs } from '../fs/detect.js'
 import type { Folder, OpenedFile } from '../host/folder.js'
 import { type HostFile, type OverlayTarget, RESET_SUFFIX } from '../liveos/target.js'
 import { LEAST_OVERLAY, tooSmallAdvice } from '../liveos/too-small.js'
+import { wholeFiles } from '../liveos/whole-files.js'
 import {
   checkHasPlace,
   checkNotInUse,
@@ -47,6 +48,7 @@ export interface ResetOutcome {
 /** The overlay of a target that a verb can't do without. @throws NOT_FOUND, UNSUPPORTED */
 export const overlayOf = (target: OverlayTarget): HostFile => {
   if (target.overlay) return target.overlay
+  if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory, wholeFiles(target))
   throw new LiveError(
     'NOT_FOUND',
     `${target.name} has no persistent overlay${target.expectedOverlay ? ` (a boot looks for ${target.expectedOverlay})` : ''}`,
@@ -107,7 +109,7 @@ const checkIsOverlay = async (target: OverlayTarget, overlay: HostFile, file: Op
     )
   if (await isStore(file)) return
   const type = await detectFs(file)
-  if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path)
+  if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target))
   const page = await file.read(0, Math.min(PAGE, file.size))
   const isCleared = isZero(page.subarray(0, SECTOR)) && (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
   if (!isZero(page) && !isCleared && (target.overlayFoundBy === 'named' || !isFile))

@@ -250,7 +250,7 @@ export const overlayStatus = async (
         code: 'OVERLAY_UNSUPPORTED',
         severity: 'note',
         where: path,
-        message: `this overlay is a ${type} filesystem, not a dm-snapshot store`,
+        message: `this overlay is a filesystem (${type}) that an OverlayFS keeps whole files in, not a dm-snapshot store`,
       })
       return { ...NO_OVERLAY, kind: 'unknown', state: 'ok', path, size: facts.size }
     }

@@ -1,4 +1,4 @@
-import { readStore } from '../block/snapshot/store.js'
+import { isStore, readStore } from '../block/snapshot/store.js'
 import { openPool } from '../bytes/pool.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -192,6 +192,17 @@ const verifyOverlay = async (
 ): Promise<void> => {
   const overlay = await folder.open(name)
   try {
+    const type = (await isStore(overlay)) ? undefined : await detectFs(overlay)
+    if (type) {
+      findings.push({
+        code: 'OVERLAY_UNSUPPORTED',
+        severity: 'note',
+        where: path,
+        message: `this overlay is a filesystem (${type}) that an OverlayFS keeps whole files in: it is not verified`,
+        remedy: `check it with the tools of ${type}, such as e2fsck -fn`,
+      })
+      return
+    }
     const store = await readStore(overlay, { originSize })
     if (store.state === 'invalid')
       findings.push({

@@ -1,0 +1,10 @@
+import { marked, pathAs, readAs } from './advice.js'
+import type { Target } from './target.js'
+
+/** The sentence of a verb that works on the blocks of an overlay, for a target whose changes an OverlayFS keeps as files. */
+export const wholeFiles = (target: Target): string =>
+  `an OverlayFS keeps the changes as whole files, and this verb works on the blocks of an overlay: ${marked(
+    `liveos diff ${readAs(target)} --output changed.tar`,
+  )} saves what was changed, ${marked(
+    `liveos cp -r ${pathAs(target, '/home')} ./rescued`,
+  )} copies files out, and the boot argument rd.live.overlay.reset empties the overlay`
