@@ -10,6 +10,7 @@ import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
 import { advised, marked } from './advice.js'
 import type { Target, TargetFile } from './target.js'
 import { LEAST_OVERLAY, tooSmallAdvice } from './too-small.js'
+import { wholeFiles } from './whole-files.js'
 
 /** The base image of a target, opened: a squashfs that holds the root filesystem, or the root filesystem itself. */
 export interface Base {
@@ -142,12 +143,12 @@ export const openStack = async <F extends ReadFolder>(
     return device
   }
   try {
-    if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory)
+    if (target.overlayDirectory) throw unsupported('OverlayFS directory', target.overlayDirectory, wholeFiles(target))
     const base = await openBase(await opened(target.base), pool)
     if (!target.overlay) return { target, base, overlay: undefined, root: base.origin, pool, close }
     const file = await opened(target.overlay)
     const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
-    if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path)
+    if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path, wholeFiles(target))
     const store = await readTargetStore(target, file, { originSize: base.origin.size, ignoreInvalid })
     if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(target, file.path)
     const root = await snapshot(base.origin, file, { store, ignoreInvalid })
