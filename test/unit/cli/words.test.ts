@@ -87,6 +87,18 @@ describe('progress', () => {
     expect(written.join('')).toContain('99 %')
     expect(written.join('')).not.toContain('100 %')
   })
+
+  it.each([0, 40, 60, 80, 200])('the bar takes what the words leave of %d columns', async columns => {
+    const { written, out } = stream(true)
+    const view = progressView(Object.assign(out, { columns }))
+    view.show({ phase: 'copy back', doneBytes: 0, totalBytes: 3 * 2 ** 30 })
+    await new Promise(resolve => setTimeout(resolve, 600))
+    view.show({ phase: 'copy back', doneBytes: 400 << 20, totalBytes: 3 * 2 ** 30 })
+    const line = written.at(-1)!.replace('\r\u001b[K', '')
+    expect(line.length).toBeLessThan(columns || 80)
+    if (columns !== 40 && columns !== 60) expect(line).toMatch(/ left$/)
+    expect(/\[[#.]+\]/.test(line)).toBe(columns === 0 || columns > 60)
+  })
 })
 
 describe('help', () => {
