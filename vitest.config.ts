@@ -10,6 +10,8 @@ export default defineConfig({
     maxWorkers: '100%',
     isolate: true,
     testTimeout: 120_000,
+    // What is waited for comes late where other programs have the computer.
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,
   },
 })

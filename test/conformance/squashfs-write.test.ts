@@ -315,12 +315,15 @@ tools.describe('squashfs, written', () => {
       .split('\n')
       .filter(name => name.startsWith('mksquashfs')).length
   // Blocks that take long to compress, and far more of them than are under way at a time.
+  let taken = 0
   const long = (read?: (at: number) => Promise<void>): DirectoryNode => {
+    taken = 0
     const noise = random(9).bytes(1 << 20)
     const content: Device = {
       ...memory(new Uint8Array(0)),
       size: 400 << 20,
       read: async (at, length) => {
+        taken += length
         await read?.(at)
         return noise.slice(0, length)
       },
@@ -329,13 +332,13 @@ tools.describe('squashfs, written', () => {
   }
   const XZ: SquashSettings = {
     ...GZIP,
-    blockSize: 1 << 20,
-    compressor: { name: 'xz', dictionarySize: 1 << 20, filters: 0 },
+    blockSize: 1 << 18,
+    compressor: { name: 'xz', dictionarySize: 1 << 18, filters: 0 },
   }
   const soon = async (work: Promise<unknown>, code: LiveError['code']): Promise<void> => {
-    const from = Date.now()
     await failure(work, code)
-    expect(Date.now() - from).toBeLessThan(15_000)
+    // A clock would tell how busy this computer is.
+    expect(taken).toBeLessThan(100 << 20)
     expect(await leftovers()).toEqual([])
     expect(await children()).toBe(0)
   }
@@ -416,7 +419,7 @@ tools.describe('squashfs, written', () => {
       let written = 0
       let most = 0
       const root = long(async () => {
-        read += 1 << 20
+        read += XZ.blockSize
         most = Math.max(most, read - written)
       })
       const out: WritableDevice = {
