@@ -1,22 +1,21 @@
 import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
-import { memory } from '../block/memory.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { marked, pathWord } from '../liveos/advice.js'
 import type { ArgumentChange } from '../liveos/boot/arguments.js'
 import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
-import { bytesOf } from '../liveos/boot/text.js'
 import { editEntry } from '../liveos/persistence/edit-entry.js'
 import { type OnStick, persistenceReasons, type Reason } from '../liveos/persistence/reasons.js'
 import { unifiedDiff } from '../liveos/persistence/unified-diff.js'
 import { openSource, type Source, type Volume } from '../liveos/source.js'
 import { findRunning, type TargetInput } from '../liveos/target.js'
 import { cutFixes, type Mended } from './boot-fix-cut.js'
+import { isOn, untilMended, withText } from './boot-fix-passes.js'
 import { configText } from './boot-place.js'
 import { type PlannedBoot, type Planning, planEntry } from './boot-plan.js'
-import { bootFiles } from './boot-plan-initrd.js'
+import { type BootFiles, bootFiles } from './boot-plan-initrd.js'
 import { type ChosenEntry, defaultEntries, type Firmware, type MenuEntry, menusOf } from './boot-plan-menus.js'
 import { bootVolumes } from './boot-volumes.js'
 import { checkSameNames } from './doctor-names.js'
@@ -225,42 +224,34 @@ const fixOf = async ({ volume, path, kind, entries }: Edits, tell: Tell): Promis
   }
 }
 
-/** A volume as it would be with another text in one of its files. */
-const withText = (volume: Volume, path: string, text: string): Volume => {
-  const { fs } = volume
-  if (!fs) return volume
-  const bytes = bytesOf(text)
-  return {
-    ...volume,
-    fs: {
-      ...fs,
-      stat: async at => (at === path ? { ...(await fs.stat(at)), size: bytes.length } : fs.stat(at)),
-      open: async at => (at === path ? memory(bytes, path) : fs.open(at)),
-    },
-  }
-}
-
 const look = async (source: Source, tell: Tell): Promise<BootCheckup> => {
   const volumes = bootVolumes(source)
+  const files = bootFiles(volumes)
+  const lookHere = (at: readonly Volume[], say: Tell) => lookAt(source, at, files, say)
   const cut: BootFix[] = []
   for (const volume of volumes) {
     const mended: Mended = async (path, text) => {
       const others = volumes.map(other => (other === volume ? withText(volume, path, text) : other))
-      const { fixes } = await lookAt(source, others, () => undefined)
-      return fixes.find(fix => fix.path === path && fix.partition === (volume.partition?.number ?? null))?.after
+      const { fixes } = await untilMended(others, () => undefined, lookHere)
+      return fixes.find(fix => fix.path === path && isOn(volume, fix))?.after
     }
     cut.push(...(await cutFixes(volume, mended, tell)))
   }
-  const found = await lookAt(source, volumes, tell)
+  const found = await untilMended(volumes, tell, lookHere)
   return { ...found, fixes: [...cut, ...found.fixes] }
 }
 
-const lookAt = async (source: Source, volumes: readonly Volume[], tell: Tell): Promise<BootCheckup> => {
+const lookAt = async (
+  source: Source,
+  volumes: readonly Volume[],
+  files: BootFiles,
+  tell: Tell,
+): Promise<BootCheckup> => {
   const menus = await menusOf(volumes)
   const live = menus.entries.filter(({ entry }) => entry.kind === 'live')
   const fixes: BootFix[] = []
   if (live.length === 0) return NOTHING
-  const planning: Planning = { volumes, files: bootFiles(volumes), options: {} }
+  const planning: Planning = { volumes, files, options: {} }
   const defaults = defaultEntries(menus)
   const startsOf = (found: MenuEntry): ChosenEntry => ({
     ...found,
