@@ -1,8 +1,7 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { openFile } from '../../src/block/file.js'
 import { readStore } from '../../src/block/snapshot/store.js'
-import { isLiveError } from '../../src/error.js'
 import type { Folder } from '../../src/host/folder.js'
 import { type CompactOptions, type CompactOutcome, planCompact, runCompact } from '../../src/ops/compact.js'
 import {
@@ -10,13 +9,12 @@ import {
   type Faults,
   hashOf,
   type Kind,
-  layOut,
   type Medium,
   powerCuts,
   recordingFolder,
   type Step,
-  turns,
 } from './power-cut.js'
+import { endOn, judgeMedia, oneOfEach as oneOfEachStep, placeAt } from './power-cut-judge.js'
 import { random } from './random.js'
 import { bytesOf, CHUNK, finished, OVERLAY, type SmallStick, sha256, smallStick, viewOf } from './small-stick.js'
 import { storeOf } from './store-writer.js'
@@ -96,10 +94,7 @@ export const record = async (dir: string, method: Method, faults: Faults = {}): 
   return { method, stick, live, stage, initial, log }
 }
 
-export const place = async ({ live, stage }: Recorded, medium: Medium): Promise<void> => {
-  await layOut(live, medium.folders[0]!)
-  await layOut(stage, medium.folders[1]!)
-}
+export const place = ({ live, stage }: Recorded, medium: Medium): Promise<void> => placeAt([live, stage], medium)
 
 export const stepIn = (medium: Medium): string | undefined =>
   /"step":"(\w+)"/.exec(
@@ -147,67 +142,22 @@ export const checkEnd = async (
   return view === expected ? undefined : `another view after the second run: ${view}`
 }
 
-/** What two names on one chain become when fsck.vfat empties one of them. */
-const afterFsck = async ({ live }: Recorded, name: string): Promise<void> => {
-  await rm(join(live, name))
-  await writeFile(join(live, name), '')
-}
+export const oneOfEach = (media: Iterable<Medium>): Medium[] => oneOfEachStep(media, stepIn)
 
-/** Runs a compaction to its end, on FAT with two names on one chain refused first, and after either repair. Gives what is wrong. */
-export const finish = async (
-  recorded: Recorded,
-  medium: Medium,
-  check: () => Promise<string | undefined> = () => checkEnd(recorded),
-): Promise<string | undefined> => {
-  const shared = recorded.method.kind === 'fat' ? (medium.folders[0]!.shared[0] ?? []) : []
-  try {
-    await compact(recorded)
-  } catch (error) {
-    if (shared.length === 0) return `second run: ${String(error)}`
-    if (!isLiveError(error) || error.code !== 'REFUSED' || !error.message.includes('fsck.vfat'))
-      return `two names on one chain: ${String(error)}`
-    for (const emptied of shared) {
-      await place(recorded, medium)
-      await afterFsck(recorded, emptied)
-      const wrong = await compact(recorded).then(check, (again: unknown) => String(again))
-      if (wrong) return `${emptied} emptied: ${wrong}`
-    }
-    return undefined
-  }
-  return shared.length > 0 ? 'two names on one chain, and nothing was said' : check()
-}
-
-/** Media of which one is taken for each step and each set of names, the last of them. */
-export const oneOfEach = (media: Iterable<Medium>): Medium[] => {
-  const kinds = new Map<string, Medium>()
-  for (const medium of media)
-    kinds.set(
-      JSON.stringify([stepIn(medium), medium.folders.map(({ files, shared }) => [[...files.keys()], shared])]),
-      medium,
-    )
-  return [...kinds.values()]
-}
-
-/** Everything that is wrong with the media of a recorded compaction, at most a few; how many there are, and how many were tried. */
-export const judge = async (
+/** Judges the media of a recorded compaction: right after the cut, and after a second run. */
+export const judge = (
   recorded: Recorded,
   media: Iterable<Medium> = powerCuts(recorded.initial, recorded.log, recorded.method.kind, seed),
-  { most = 3, share = 3 } = {},
-): Promise<{ wrong: string[]; states: number; tried: number }> => {
-  const wrong: string[] = []
-  const known = new Set<string>()
-  const isTried = turns(share, seed)
-  let [states, tried] = [0, 0]
-  for (const medium of media) {
-    if (known.has(medium.key)) continue
-    known.add(medium.key)
-    states++
-    if (!isTried()) continue
-    tried++
-    await place(recorded, medium)
-    const found = (await look(recorded, medium)) ?? (await finish(recorded, medium))
-    if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium)}): ${found}`)
-    if (wrong.length >= most) break
-  }
-  return { wrong, states, tried }
-}
+  options: { most?: number; share?: number } = {},
+): ReturnType<typeof judgeMedia> =>
+  judgeMedia(media, {
+    ...options,
+    seed,
+    stepIn,
+    tryOut: async medium => {
+      await place(recorded, medium)
+      const { method, live, stage } = recorded
+      const again = { kind: method.kind, paths: [live, stage], run: () => compact(recorded) }
+      return (await look(recorded, medium)) ?? endOn(medium, { ...again, check: () => checkEnd(recorded) })
+    },
+  })

@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { openFile } from '../../src/block/file.js'
@@ -12,13 +12,12 @@ import {
   type Faults,
   hashOf,
   type Kind,
-  layOut,
   type Medium,
   powerCuts,
   recordingFolder,
   type Step,
-  turns,
 } from './power-cut.js'
+import { endOn, judgeMedia, oneOfEach as oneOfEachStep, placeAt, type Wrong } from './power-cut-judge.js'
 import { random } from './random.js'
 import { finished, OVERLAY, type SmallStick, sha256, smallStick, viewOf } from './small-stick.js'
 
@@ -84,10 +83,7 @@ export const record = async (dir: string, method: Method, faults: Faults = {}): 
 export const cutsOf = ({ initial, log, method }: Recorded): Generator<Medium> =>
   powerCuts(initial, log, method.kind, seed)
 
-export const place = async ({ live, stage }: Recorded, medium: Medium): Promise<void> => {
-  await layOut(live, medium.folders[0]!)
-  await layOut(stage, medium.folders[1]!)
-}
+export const place = ({ live, stage }: Recorded, medium: Medium): Promise<void> => placeAt([live, stage], medium)
 
 export const stepIn = (medium: Medium, base: string): string | undefined =>
   /"step":"(\w+)"/.exec(
@@ -144,78 +140,48 @@ export const checkEnd = async ({ stick, live, stage, base }: Recorded): Promise<
 export const isDone = (error: unknown): boolean =>
   isLiveError(error) && error.code === 'USAGE' && error.message.includes('nothing to merge')
 
-/** What two names on one chain become when fsck.vfat empties one of them. */
-const afterFsck = async ({ live }: Recorded, name: string): Promise<void> => {
-  await rm(join(live, name))
-  await writeFile(join(live, name), '')
-}
-
-/** Runs a refresh, on FAT with two names on one chain refused first, and after either repair done. Gives what is wrong. */
-export const rerun = async (
+/** Runs a refresh to its end, on FAT after a refusal and either repair. Gives what is wrong. */
+export const rerun = (
   recorded: Recorded,
   medium: Medium,
   options: RefreshOptions,
-  check: () => Promise<string | undefined>,
-): Promise<string | undefined> => {
-  const shared = recorded.method.kind === 'fat' ? (medium.folders[0]!.shared[0] ?? []) : []
-  try {
-    await refresh(recorded, options)
-  } catch (error) {
-    if (shared.length === 0) return isDone(error) ? check() : `second run: ${String(error)}`
-    if (!isLiveError(error) || error.code !== 'REFUSED' || !error.message.includes('fsck.vfat'))
-      return `two names on one chain: ${String(error)}`
-    for (const emptied of shared) {
-      await place(recorded, medium)
-      await afterFsck(recorded, emptied)
-      try {
-        await refresh(recorded, options)
-      } catch (again) {
-        return `${emptied} emptied: ${String(again)}`
-      }
-      const wrong = await check()
-      if (wrong) return `${emptied} emptied: ${wrong}`
-    }
-    return undefined
-  }
-  return shared.length > 0 ? 'two names on one chain, and nothing was said' : check()
+  check: () => Promise<Wrong>,
+): Promise<Wrong> => {
+  const { method, live, stage } = recorded
+  return endOn(medium, {
+    kind: method.kind,
+    paths: [live, stage],
+    run: () => refresh(recorded, options),
+    check,
+    isDone,
+  })
 }
 
-export const finish = (recorded: Recorded, medium: Medium): Promise<string | undefined> =>
+export const finish = (recorded: Recorded, medium: Medium): Promise<Wrong> =>
   rerun(recorded, medium, {}, () => checkEnd(recorded))
 
-/** Everything that is wrong with the media of a recorded refresh, at most a few; how many there are, and how many were tried. */
-export const judge = async (
+/** Judges the media of a recorded refresh: right after the cut, and after a second run. */
+export const judge = (
   recorded: Recorded,
   media: Iterable<Medium> = cutsOf(recorded),
   known: Set<string> = new Set(),
-  { most = 3, share = 3 } = {},
-): Promise<{ wrong: string[]; states: number; tried: number }> => {
-  const wrong: string[] = []
-  const isTried = turns(share, seed)
-  let [states, tried] = [0, 0]
-  for (const medium of media) {
-    if (known.has(medium.key)) continue
-    known.add(medium.key)
-    states++
-    if (!isTried()) continue
-    tried++
-    await place(recorded, medium)
-    const found = (await look(recorded, medium)) ?? (await finish(recorded, medium))
-    if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium, recorded.base)}): ${found}`)
-    if (wrong.length >= most) break
-  }
-  return { wrong, states, tried }
-}
+  options: { most?: number; share?: number } = {},
+): ReturnType<typeof judgeMedia> =>
+  judgeMedia(media, {
+    ...options,
+    seed,
+    known,
+    stepIn: medium => stepIn(medium, recorded.base),
+    tryOut: async medium => {
+      await place(recorded, medium)
+      return (await look(recorded, medium)) ?? (await finish(recorded, medium))
+    },
+  })
 
 /** Media of which one is taken for each step of the state file and each set of names, by the seed. */
-export const oneOfEach = (media: Iterable<Medium>, base: string): Medium[] => {
-  const kinds = new Map<string, Medium[]>()
-  for (const medium of media) {
-    const key = JSON.stringify([
-      stepIn(medium, base),
-      medium.folders.map(({ files, shared }) => [[...files.keys()], shared]),
-    ])
-    kinds.set(key, [...(kinds.get(key) ?? []), medium])
-  }
-  return [...kinds.values()].map(alike => alike[below(alike.length)]!)
-}
+export const oneOfEach = (media: Iterable<Medium>, base: string): Medium[] =>
+  oneOfEachStep(
+    media,
+    medium => stepIn(medium, base),
+    alike => alike[below(alike.length)]!,
+  )

@@ -1,20 +1,10 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { isLiveError } from '../../src/error.js'
 import type { Folder } from '../../src/host/folder.js'
 import { planBackup, runBackup } from '../../src/ops/backup.js'
 import { planRestore, type RestoreOutcome, runRestore } from '../../src/ops/restore.js'
-import {
-  contentOf,
-  type Faults,
-  type Kind,
-  layOut,
-  type Medium,
-  powerCuts,
-  recordingFolder,
-  type Step,
-  turns,
-} from './power-cut.js'
+import { contentOf, type Faults, type Kind, type Medium, powerCuts, recordingFolder, type Step } from './power-cut.js'
+import { endOn, judgeMedia, oneOfEach as oneOfEachStep, placeAt, type Wrong } from './power-cut-judge.js'
 import { random } from './random.js'
 import { bytesOf, CHUNK, finished, OVERLAY, smallStick } from './small-stick.js'
 import { storeOf } from './store-writer.js'
@@ -36,9 +26,6 @@ export interface Recorded {
   readonly initial: Medium['folders'][number]['files'][]
   readonly log: Step[]
 }
-
-/** What was wrong with a medium, or undefined. */
-type Wrong = string | undefined
 
 const put = async (path: string, bytes: Uint8Array | string | undefined): Promise<void> => {
   if (bytes === undefined) await rm(path, { force: true })
@@ -132,9 +119,7 @@ export const record = async (
   return { ...begun, files, initial, log }
 }
 
-export const place = async ({ folders }: Recorded, medium: Medium): Promise<void> => {
-  for (const [index, folder] of folders.entries()) await layOut(folder, medium.folders[index]!)
-}
+export const place = ({ folders }: Recorded, medium: Medium): Promise<void> => placeAt(folders, medium)
 
 /** The step that a medium's restore was in, and at which file. */
 export const stepIn = (medium: Medium): string | undefined => {
@@ -186,73 +171,26 @@ export const namesLeft = async ({ folders }: Recorded): Promise<string[]> =>
     .flat()
     .filter(name => /\.(new|old|state)$/.test(name))
 
-/** Media of which one is taken for each step and each set of names, the last of them. */
-export const oneOfEach = (media: Iterable<Medium>): Medium[] => {
-  const kinds = new Map<string, Medium>()
-  for (const medium of media)
-    kinds.set(
-      JSON.stringify([stepIn(medium), medium.folders.map(({ files, shared }) => [[...files.keys()], shared])]),
-      medium,
-    )
-  return [...kinds.values()]
-}
+export const oneOfEach = (media: Iterable<Medium>): Medium[] => oneOfEachStep(media, stepIn)
 
-/** Runs a restore to its end, on FAT with two names on one chain refused first, and after either repair. */
-const finish = async (recorded: Recorded, medium: Medium): Promise<Wrong> => {
-  const chains =
-    recorded.kind === 'fat'
-      ? medium.folders.flatMap(({ shared, files }, index) =>
-          shared.map(names => ({ names, index, size: files.get(names[0]!)!.length })),
-        )
-      : []
-  // a file of no bytes has no chain to share
-  const shared = chains.filter(({ size }) => size > 0)
-  try {
-    await restore(recorded)
-  } catch (error) {
-    if (shared.length === 0) return `second run: ${String(error)}`
-    if (!isLiveError(error) || error.code !== 'REFUSED' || !error.message.includes('fsck.vfat'))
-      return `two names on one chain: ${String(error)}`
-    for (const { names, index } of shared)
-      for (const emptied of names) {
-        await place(recorded, medium)
-        const path = join(recorded.folders[index]!, emptied)
-        await rm(path)
-        await writeFile(path, '')
-        const wrong = await restore(recorded).then(
-          () => checkEnd(recorded),
-          (again: unknown) => String(again),
-        )
-        if (wrong) return `${emptied} emptied: ${wrong}`
-      }
-    return undefined
-  }
-  return shared.length > 0 ? 'two names on one chain, and nothing was said' : checkEnd(recorded)
-}
-
-/** Everything that is wrong with the media of a recorded restore, at most a few; how many media were looked at, and on how many a second run was tried. */
-export const judge = async (
+/** Judges the media of a recorded restore. A second run takes its time; a look costs nothing, and each medium has one. */
+export const judge = (
   recorded: Recorded,
   media: Iterable<Medium> = powerCuts(recorded.initial, recorded.log, recorded.kind, seed),
-  { most = 3, share = 3 } = {},
-): Promise<{ wrong: string[]; states: number; tried: number }> => {
-  const wrong: string[] = []
-  const known = new Set<string>()
-  const isTried = turns(share, seed)
-  let [states, tried] = [0, 0]
-  for (const medium of media) {
-    if (known.has(medium.key)) continue
-    known.add(medium.key)
-    states++
-    let found = look(recorded, medium)
-    // A second run takes its time; a look costs nothing, and each medium has one.
-    if (!found && isTried()) {
-      tried++
+  options: { most?: number; share?: number } = {},
+): ReturnType<typeof judgeMedia> =>
+  judgeMedia(media, {
+    ...options,
+    seed,
+    stepIn,
+    look: medium => look(recorded, medium),
+    tryOut: async medium => {
       await place(recorded, medium)
-      found = await finish(recorded, medium)
-    }
-    if (found) wrong.push(`cut after ${medium.cut} steps (${stepIn(medium)}): ${found}`)
-    if (wrong.length >= most) break
-  }
-  return { wrong, states, tried }
-}
+      return endOn(medium, {
+        kind: recorded.kind,
+        paths: recorded.folders,
+        run: () => restore(recorded),
+        check: () => checkEnd(recorded),
+      })
+    },
+  })
