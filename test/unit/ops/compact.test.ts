@@ -237,8 +237,8 @@ describe('refused', () => {
   it('other verbs beside a compaction that was cut short: they name it', async () => {
     const { input, live } = await fresh()
     await writeFile(join(live, `compact-${OVERLAY}.state`), 'x')
-    for (const refused of [planGrow(input, { size: 1 << 20 }), planRefresh(input, {})])
-      expect((await failure(refused, 'REFUSED')).message).toContain('liveos compact')
+    for (const plan of [() => planGrow(input, { size: 1 << 20 }), () => planRefresh(input, {})])
+      expect((await failure(plan(), 'REFUSED')).message).toContain('liveos compact')
     expect(await compact(input)).toMatchObject({ changed: true })
   })
 })
