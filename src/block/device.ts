@@ -1,4 +1,4 @@
-import { LiveError } from '../error.js'
+import { assert, LiveError } from '../error.js'
 
 /** Bytes at offsets. `size` and every offset and length are bytes. */
 export interface Device {
@@ -46,6 +46,24 @@ export async function* extentsOf(device: Device, offset = 0, length = device.siz
   if (length === 0) return
   if (isSparse(device)) yield* device.extents(offset, length)
   else yield { offset, length, kind: 'data' }
+}
+
+/** A Device that reads into memory that it is given, for who reads much and takes the same memory again. */
+export interface PlacingDevice extends Device {
+  /** Fills `target` with the bytes from `offset` on; where it throws, `target` holds anything. @throws  as `read` */
+  readInto(offset: number, target: Uint8Array): Promise<void>
+}
+
+/** True where the device reads into memory that it is given. */
+export const canReadInto = (device: Device): device is PlacingDevice => 'readInto' in device
+
+/** Fills `target` from any device. @throws  as `read` */
+export const readInto = async (device: Device, offset: number, target: Uint8Array): Promise<void> => {
+  if (canReadInto(device)) return device.readInto(offset, target)
+  const bytes = await device.read(offset, target.length)
+  // The target was not cleared first, so a short read would hand out old memory.
+  assert(bytes.length === target.length, `${device.name} read ${bytes.length} bytes for ${target.length}`)
+  target.set(bytes)
 }
 
 /** Checks a range once, at the seam: every Device calls it first. @throws OUT_OF_RANGE */

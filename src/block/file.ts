@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs'
 import { type FileHandle, open, readFile, stat, statfs } from 'node:fs/promises'
 import { LiveError, systemError } from '../error.js'
 import { bisectSize } from './bisect.js'
-import { checkRange, type SparseDevice, type WritableDevice } from './device.js'
+import { checkRange, type PlacingDevice, type SparseDevice, type WritableDevice } from './device.js'
 
 /** A file or block device, opened for reading. */
 export interface FileDevice extends SparseDevice {
@@ -81,8 +81,8 @@ const blockDeviceSize = async (handle: FileHandle, rdev: number): Promise<number
   })
 }
 
-const readFully = async (handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> => {
-  const bytes = Buffer.allocUnsafeSlow(length)
+const fill = async (handle: FileHandle, path: string, offset: number, bytes: Uint8Array): Promise<void> => {
+  const { length } = bytes
   const doing = `reading ${length} bytes at ${offset} of ${path}`
   for (let done = 0; done < length; ) {
     const { bytesRead } = await during(doing, () =>
@@ -96,6 +96,11 @@ const readFully = async (handle: FileHandle, path: string, offset: number, lengt
       })
     done += bytesRead
   }
+}
+
+const readFully = async (handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> => {
+  const bytes = Buffer.allocUnsafeSlow(length)
+  await fill(handle, path, offset, bytes)
   return bytes
 }
 
@@ -139,11 +144,14 @@ const tellsHoles = async (path: string): Promise<boolean> => {
  * @throws USAGE      it is a directory, pipe or the like
  * @throws READ_ONLY  permission denied
  */
-export const openFile = async (path: string, { name = path }: { name?: string } = {}): Promise<FileDevice> => {
+export const openFile = async (
+  path: string,
+  { name = path }: { name?: string } = {},
+): Promise<FileDevice & PlacingDevice> => {
   const { handle, stats, size } = await openMedium(path, 'r')
   const told = stats.isFile() && (await tellsHoles(path))
   const allocated = stats.isFile() ? stats.blocks * 512 : size
-  const device: FileDevice = {
+  const device: FileDevice & PlacingDevice = {
     name,
     path,
     size,
@@ -152,6 +160,10 @@ export const openFile = async (path: string, { name = path }: { name?: string } 
     async read(offset, length) {
       checkRange(device, offset, length)
       return readFully(handle, path, offset, length)
+    },
+    async readInto(offset, target) {
+      checkRange(device, offset, target.length)
+      await fill(handle, path, offset, target)
     },
     async *extents(offset, length) {
       checkRange(device, offset, length)

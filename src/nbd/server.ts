@@ -98,12 +98,12 @@ export const openServer = async (
       clearTimeout(timer)
       if (!agreed || closing) return
       const { socket, input, chosen, structured, allocation } = agreed
-      const { device } = chosen
+      const { device, preferredBlockSize } = chosen
       connection.stop = input.stop
       count(1)
       try {
         const writable = isWritableExport(chosen)
-        await transmit(socket, input, { device, writable, structured, allocation, onFailure })
+        await transmit(socket, input, { device, writable, preferredBlockSize, structured, allocation, onFailure })
       } finally {
         count(-1)
       }

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import { type Device, type Extent, extentsOf, isSparse, type WritableDevice } from '../block/device.js'
+import { canReadInto, type Device, type Extent, extentsOf, isSparse, type WritableDevice } from '../block/device.js'
 import { isLiveError, LiveError } from '../error.js'
 import { budget } from './budget.js'
 import { canWrite } from './export.js'
@@ -36,12 +36,19 @@ import {
   type Request,
   type StatusExtent,
 } from './request-layout.js'
+import { slots } from './slots.js'
 import { writeZeros, ZERO_PIECE } from './zero.js'
 
 /** What one request may move at most, bytes. */
 export const MAX_PAYLOAD = 32 << 20
-/** Bytes and requests of one connection that are under way, from the request to its answer being taken by the kernel. */
+/**
+ * Bytes and requests of one connection that are under way, from the request to its answer being taken by the kernel. More bytes
+ * than a processor caches would be read long before they are sent, and be slower to send; large blocks that are expanded side
+ * by side are worth more.
+ */
+const LEAST_BYTES = 4 << 20
 const MOST_BYTES = 16 << 20
+const BLOCKS_UNDER_WAY = 32
 const MOST_REQUESTS = 128
 /** Extents that one block status tells at most, and holes that one read tells. */
 const MOST_EXTENTS = 1024
@@ -56,6 +63,8 @@ export const ALLOCATION_ID = 1
 export interface Session {
   readonly device: Device | WritableDevice
   readonly writable: boolean
+  /** bytes; as an Export tells it */
+  readonly preferredBlockSize?: number | undefined
   /** structured replies */
   readonly structured: boolean
   /** base:allocation was agreed upon */
@@ -139,8 +148,18 @@ async function* extentsBySector(device: Device, offset: number, length: number):
 
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
+/** Gives memory for so many bytes until the answer is sent; undefined where fresh memory is as good. */
+type Lend = (length: number) => Buffer | undefined
+
+const readBytes = async (device: Device, offset: number, length: number, lend: Lend): Promise<Buffer> => {
+  const place = canReadInto(device) ? lend(length) : undefined
+  if (!place || !canReadInto(device)) return bufferOf(await device.read(offset, length))
+  await device.readInto(offset, place)
+  return place
+}
+
 /** A read with its holes told. The data are read in one piece, from the first to the last of them. */
-const readSparse = async (device: Device, { offset, length, cookie }: Request): Promise<Buffer[]> => {
+const readSparse = async (device: Device, { offset, length, cookie }: Request, lend: Lend): Promise<Buffer[]> => {
   const pieces: { kind: 'data' | 'hole'; from: number; to: number }[] = []
   for await (const { offset: from, length: count, kind: told } of extentsBySector(device, offset, length)) {
     const kind = told === 'hole' && count >= LEAST_HOLE && pieces.length < 2 * MOST_HOLES ? 'hole' : 'data'
@@ -151,7 +170,7 @@ const readSparse = async (device: Device, { offset, length, cookie }: Request): 
   const data = pieces.filter(({ kind }) => kind === 'data')
   const start = data[0]?.from ?? offset
   const end = data.at(-1)?.to ?? offset
-  const bytes = bufferOf(end > start ? await device.read(start, end - start) : new Uint8Array(0))
+  const bytes = end > start ? await readBytes(device, start, end - start, lend) : Buffer.alloc(0)
   return pieces.flatMap(({ kind, from, to }, n) => {
     const isLast = n === pieces.length - 1
     if (kind === 'hole') return [encodeHoleChunk(cookie, from, to - from, isLast)]
@@ -159,12 +178,12 @@ const readSparse = async (device: Device, { offset, length, cookie }: Request): 
   })
 }
 
-const read = async (request: Request, { device, structured }: Session): Promise<Buffer[]> => {
+const read = async (request: Request, { device, structured }: Session, lend: Lend): Promise<Buffer[]> => {
   const { cookie, offset, length, flags } = request
-  if (!structured) return [encodeSimpleReply(cookie, 0), bufferOf(await device.read(offset, length))]
+  if (!structured) return [encodeSimpleReply(cookie, 0), await readBytes(device, offset, length, lend)]
   if (length === 0) return [encodeNoneChunk(cookie)]
-  if ((flags & NBD_CMD_FLAG_DF) === 0 && isSparse(device)) return readSparse(device, request)
-  return [encodeDataChunk(cookie, offset, length, true), bufferOf(await device.read(offset, length))]
+  if ((flags & NBD_CMD_FLAG_DF) === 0 && isSparse(device)) return readSparse(device, request, lend)
+  return [encodeDataChunk(cookie, offset, length, true), await readBytes(device, offset, length, lend)]
 }
 
 const blockStatus = async ({ cookie, offset, length, flags }: Request, { device }: Session): Promise<Buffer[]> => {
@@ -181,11 +200,12 @@ const perform = async (
   request: Request,
   payload: Buffer | undefined,
   session: Session,
+  lend: Lend,
   gone: () => boolean,
 ): Promise<Buffer[]> => {
   const { device, structured } = session
   const { type, cookie, flags, offset, length } = request
-  if (type === NBD_CMD_READ) return read(request, session)
+  if (type === NBD_CMD_READ) return read(request, session, lend)
   if (type === NBD_CMD_BLOCK_STATUS) return blockStatus(request, session)
   if (canWrite(device) && session.writable) {
     if (type === NBD_CMD_WRITE && payload && payload.length > 0) await device.write(offset, payload)
@@ -213,12 +233,14 @@ const send = (socket: Socket, parts: readonly Buffer[], taken: () => void): void
  * @throws CORRUPT, IO  what the client sends is no NBD, or it went in the middle of it
  */
 export const transmit = async (socket: Socket, input: Input, session: Session): Promise<void> => {
-  const underWay = budget(MOST_BYTES, MOST_REQUESTS)
+  const most = Math.min(MOST_BYTES, Math.max(LEAST_BYTES, (session.preferredBlockSize ?? 0) * BLOCKS_UNDER_WAY))
+  const underWay = budget(most, MOST_REQUESTS)
+  const memory = slots(most)
 
-  const answer = async (request: Request, payload: Buffer | undefined): Promise<Buffer[]> => {
+  const answer = async (request: Request, payload: Buffer | undefined, lend: Lend): Promise<Buffer[]> => {
     try {
       check(request, session)
-      return await perform(request, payload, session, () => socket.destroyed)
+      return await perform(request, payload, session, lend, () => socket.destroyed)
     } catch (error) {
       const errno = errnoOf(error, request)
       if (errno === NBD_EIO || (isLiveError(error) && error.code === 'NO_SPACE')) session.onFailure(error)
@@ -251,7 +273,13 @@ export const transmit = async (socket: Socket, input: Input, session: Session): 
         underWay.give(cost)
         throw error
       }
-      void answer(request, payload).then(parts => send(socket, parts, () => underWay.give(cost)))
+      let lent: Buffer | undefined
+      const lend = (bytes: number): Buffer | undefined => (lent = memory.take(bytes))
+      const taken = (): void => {
+        if (lent) memory.give(lent)
+        underWay.give(cost)
+      }
+      void answer(request, payload, lend).then(parts => send(socket, parts, taken))
     }
   } catch (error) {
     // answers that wait for a reader wait no more

@@ -19,6 +19,7 @@ import {
   u16,
   u32,
 } from '../../support/nbd-peer.js'
+import { random } from '../../support/random.js'
 import { temporary } from '../../support/temporary.js'
 
 const at = temporary()
@@ -419,6 +420,71 @@ describe('requests', () => {
     expect(await reply(one, 5)).toMatchObject({ cookie: 2n, data: Buffer.from('hello') })
     expect(await reply(one)).toMatchObject({ cookie: 3n })
     expect(Buffer.from(await device.read(60, 3)).toString()).toBe('you')
+  })
+})
+
+describe('memory that is used again', () => {
+  const SIZE = 64 << 20
+  const pattern = (offset: number, target: Uint8Array): void => {
+    const words = new DataView(target.buffer, target.byteOffset, target.byteLength)
+    for (let at = 0; at + 4 <= target.length; at += 4) words.setUint32(at, offset + at)
+  }
+  /** Each four bytes tell their own offset. Reads end in any order, those that begin in the last MiB with an error. */
+  const device = (told: { most: number; places: Set<ArrayBufferLike> }) => {
+    let reading = 0
+    return {
+      name: 'pattern',
+      size: SIZE,
+      read: async (offset: number, length: number) => {
+        const bytes = new Uint8Array(length)
+        pattern(offset, bytes)
+        return bytes
+      },
+      readInto: async (offset: number, target: Uint8Array) => {
+        told.places.add(target.buffer)
+        reading += target.length
+        told.most = Math.max(told.most, reading)
+        await new Promise(resolve => setTimeout(resolve, (offset >> 14) % 5))
+        reading -= target.length
+        if (offset >= SIZE - (1 << 20)) {
+          target.fill(0xff)
+          throw new LiveError('IO', 'a bad spot')
+        }
+        pattern(offset, target)
+      },
+      close: async () => undefined,
+    }
+  }
+
+  it('never holds the bytes of another answer, though the client is slow and some reads fail', async () => {
+    const told = { most: 0, places: new Set<ArrayBufferLike>() }
+    const { path } = await served([{ device: device(told) }])
+    const { client: one } = await client(path, { structured: false })
+    const { seed, below } = random()
+    const wanted = Array.from({ length: 120 }, (_, n) => {
+      const length = n % 7 === 0 ? below(1 << 16) * 4 : n % 11 === 0 ? 300_000 : 1 << 18
+      const offset = n % 5 === 0 ? SIZE - (1 << 19) : below((SIZE - (2 << 20)) / 4) * 4
+      return { offset, length }
+    })
+    one.socket.pause()
+    for (const [n, { offset, length }] of wanted.entries()) one.send(request(READ, n, offset, length))
+    const expected = (n: number): Buffer => {
+      const bytes = Buffer.alloc(wanted[n]!.length)
+      pattern(wanted[n]!.offset, bytes)
+      return bytes
+    }
+    await expect.poll(() => told.places.size).toBeGreaterThan(10)
+    one.socket.resume()
+    for (const _ of wanted) {
+      const head = await one.take(16)
+      const n = Number(head.readBigUInt64BE(8))
+      const fails = n % 5 === 0 && wanted[n]!.length >= 1 << 14 && wanted[n]!.length <= 1 << 18
+      expect(head.readUInt32BE(4), `seed ${seed}, read ${n}`).toBe(fails ? EIO : 0)
+      if (!fails) expect((await one.take(wanted[n]!.length)).equals(expected(n)), `seed ${seed}, read ${n}`).toBe(true)
+    }
+    // 4 MiB in slots of 256 KiB
+    expect(told.places.size).toBeLessThanOrEqual(16)
+    expect(told.most).toBeLessThanOrEqual(4 << 20)
   })
 })
 
