@@ -76,12 +76,12 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
     throw new LiveError('USAGE', 'a scratch file takes the place of the overlay: not both', { scratch })
   if (part !== 'root' && writesTo === 'overlay')
     throw new LiveError('USAGE', `the overlay takes writes of the root, not of the ${part}`, { part })
-  if (scratch !== undefined) await checkScratch(scratch)
   const persistent = writesTo === 'overlay' ? await findPersistent(input) : undefined
   const overlay = persistent?.overlay
   // Read-only, whatever it will be: a store is made or gets its header when it is needed, not to look.
   const view = await openExportView({ input, layer: part, ignoreInvalid: writesTo !== 'overlay' })
   try {
+    const there = scratch === undefined ? undefined : await checkScratch(scratch, view.device)
     const store = overlay && (await storeOf(overlay, view.device.size))
     return {
       verb,
@@ -98,7 +98,11 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
               roomBytes: Math.max(0, store.totalSectors - store.allocatedSectors) * 512,
             }
           : null,
-      findings: persistent ? [...view.findings, ...(await undoEnds(persistent.target))] : view.findings,
+      findings: [
+        ...view.findings,
+        ...(there?.findings ?? []),
+        ...(persistent ? await undoEnds(persistent.target) : []),
+      ],
     }
   } finally {
     await view.close()

@@ -1,10 +1,12 @@
-import type { WritableDevice } from '../block/device.js'
+import type { Device, WritableDevice } from '../block/device.js'
 import { createFile, openFile, openWritableFile } from '../block/file.js'
 import { isStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { type FileLock, lockFile } from '../host/file-lock.js'
 import { type FileFacts, factsOf, isHostFolder } from '../host/folder.js'
 import type { TargetFile } from '../liveos/target.js'
+import { checkMark } from './scratch-mark.js'
 
 /** sectors of a chunk of a scratch store */
 export const SCRATCH_SECTORS = 8
@@ -18,18 +20,21 @@ export const scratchSize = (viewSize: number): number => {
 }
 
 /**
- * Looks at a file that is to take writes: one that is there must be a store, as a scratch run leaves it. An image that begins with
- * zeros would pass for a store that is new.
+ * Looks at a file that is to take the writes of a view: one that is there must be a store, as a scratch run over that view leaves
+ * it. An image that begins with zeros would pass for a store that is new.
  *
  * @returns  undefined where there is no such file
- * @throws REFUSED  something else is there; USAGE  a directory
+ * @throws REFUSED  something else is there, or writes over another view; USAGE  a directory
  */
-export const checkScratch = async (path: string): Promise<FileFacts | undefined> => {
+export const checkScratch = async (
+  path: string,
+  view: Device,
+): Promise<{ readonly facts: FileFacts; readonly findings: readonly Finding[] } | undefined> => {
   const facts = await factsOf(path)
   if (!facts) return undefined
   const file = await openFile(path)
   try {
-    if (await isStore(file)) return facts
+    if (await isStore(file)) return { facts, findings: await checkMark(path, file, view) }
   } finally {
     await file.close()
   }
@@ -46,21 +51,22 @@ const makeScratch = async (path: string, viewSize: number): Promise<WritableDevi
   return file
 }
 
+/** A store that takes the writes of a view. */
+export interface Scratch extends WritableDevice {
+  readonly findings: readonly Finding[]
+}
+
 /**
  * Opens the store that takes the writes of a view, or makes it. It is locked until it is closed.
  *
  * @param parts  files of the target, none of which it may be
  * @throws REFUSED  it is a part of the target, no store, or in use; NOT_FOUND, USAGE, READ_ONLY, IO
  */
-export const openScratch = async (
-  path: string,
-  viewSize: number,
-  parts: readonly TargetFile[],
-): Promise<WritableDevice> => {
-  const there = await checkScratch(path)
+export const openScratch = async (path: string, view: Device, parts: readonly TargetFile[]): Promise<Scratch> => {
+  const there = await checkScratch(path, view)
   const same = parts.find(
     ({ folder, facts }) =>
-      isHostFolder(folder) && there !== undefined && facts.device === there.device && facts.inode === there.inode,
+      isHostFolder(folder) && facts.device === there?.facts.device && facts.inode === there.facts.inode,
   )
   if (same)
     throw new LiveError(
@@ -68,7 +74,7 @@ export const openScratch = async (
       `${path} is ${same.path}, a part of what is opened: name another file, or say --persist to write into the overlay`,
       { path },
     )
-  const file = there ? await openWritableFile(path) : await makeScratch(path, viewSize)
+  const file = there ? await openWritableFile(path) : await makeScratch(path, view.size)
   let lock: FileLock | undefined
   try {
     lock = await lockFile(path)
@@ -79,6 +85,7 @@ export const openScratch = async (
   }
   const held = lock
   return {
+    findings: there?.findings ?? [],
     name: file.name,
     get size() {
       return file.size

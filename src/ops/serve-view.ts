@@ -24,7 +24,8 @@ import type { Layer } from '../liveos/view.js'
 import { checkNotInUse, checkWritable } from './identity.js'
 import { openSalvaged } from './recover-view.js'
 import { overlayOf } from './reset.js'
-import { openScratch, SCRATCH_SECTORS } from './serve-scratch.js'
+import { writeMark } from './scratch-mark.js'
+import { openScratch, SCRATCH_SECTORS, type Scratch } from './serve-scratch.js'
 import { checkNothingUnfinished, dropUndo } from './unfinished.js'
 
 /**
@@ -266,18 +267,19 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
   const { name, device, findings, preferredBlockSize = PAGE, parts: files = [], close } = opened
   if (scratch === undefined && !throwAway)
     return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
-  let cow: WritableDevice | undefined
+  let cow: Scratch | undefined
   let folder: TemporaryFolder | undefined
   try {
     folder = scratch === undefined ? await openTemporary('scratch') : undefined
-    cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device.size, files)
+    cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device, files)
     const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
+    if (scratch !== undefined) await writeMark(cow, device)
     const parts = [snapshot, cow, ...(folder ? [{ close: folder.remove }] : []), { close }]
     return {
       name,
       device: snapshot,
       snapshot,
-      findings,
+      findings: [...findings, ...cow.findings],
       preferredBlockSize,
       close: () => closeInOrder(parts),
     }

@@ -11,11 +11,7 @@ import { planRecover } from '../../../src/ops/recover.js'
 import { planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { planReset, runReset } from '../../../src/ops/reset.js'
-import {
-  createRestoreState,
-  RESTORE_STATE,
-  type RestoreStep,
-} from '../../../src/ops/restore-state.js'
+import { createRestoreState, RESTORE_STATE, type RestoreStep } from '../../../src/ops/restore-state.js'
 import { findPersistent } from '../../../src/ops/serve-view.js'
 import { readStatus } from '../../../src/ops/status.js'
 import { planUndo } from '../../../src/ops/undo.js'
