@@ -95,7 +95,10 @@ export const restorePlanWords = (plan: RestorePlan, p: Paint): string[] => [
     ...plan.unchanged.map(path => ['as it is', path] as const),
     plan.lost.length > 0 ? ['lost', p.warn(plan.lost.join('; '))] : undefined,
     plan.space
-      ? ['space', `${size(plan.space.neededBytes)} are needed, ${size(plan.space.freeBytes)} are free`]
+      ? [
+          'space',
+          `${size(plan.space.neededBytes)} are needed beside the old files, ${size(plan.space.freeBytes)} are free`,
+        ]
       : undefined,
     ['time', `about ${duration(plan.estimatedSeconds)}`],
     ['no name', plan.noName ?? 'never: each file is there at any moment, the old or the new one'],

@@ -18,7 +18,7 @@ import {
   type WritableTarget,
 } from '../liveos/target.js'
 import { type OpenBackup, openBackup } from './backup-archive.js'
-import { type BackupManifest, encodeManifest, type PartKind } from './backup-manifest.js'
+import { type BackupManifest, CHANGES, encodeManifest, type PartKind } from './backup-manifest.js'
 import { checkNotInUse, checkWritable, type FileIdentity, identityOf } from './identity.js'
 import { mediumNameOf } from './restore-identity.js'
 import { bootPlaces, homePlace, imageOf, overlayPlace, type Placed } from './restore-place.js'
@@ -67,6 +67,7 @@ export interface RestorePlan {
   /** on the stick already as the backup has them */
   readonly unchanged: readonly string[]
   readonly lost: readonly string[]
+  /** for the new files beside the old ones; of several filesystems the one with the least to spare */
   readonly space: { readonly neededBytes: number; readonly freeBytes: number } | null
   /** from when to when a file has no name; null where each always has one */
   readonly noName: string | null
@@ -235,7 +236,7 @@ const planFresh = async (
       severity: 'warning',
       where: archive.path,
       message: 'this backup holds the files that differ from the base, and no overlay; they are not put back',
-      remedy: `run ${marked(`liveos mount ${readAs(target)} DIR --persist`)}, then ${marked(`liveos restore ${pathWord(archive.path)} --root DIR`)}; or start the system and name / there`,
+      remedy: `run ${marked(`liveos mount ${readAs(target)} DIR --persist`)}, then ${marked(`liveos restore ${pathWord(archive.path)} --root DIR`)}; or start the system and name / there. Without any of that ${marked(unpackChanges(archive.path))} gives the files into a directory here, and .liveos/deleted among them names what was removed`,
     })
   if (placed.length === 0 && unchanged.length === 0 && !wanted.some(({ kind }) => kind === 'changes'))
     throw new LiveError('NOT_FOUND', `${archive.path} has nothing that can be put back on ${target.name}`, {
@@ -275,6 +276,10 @@ const planFresh = async (
     findings,
   }
 }
+
+/** A command for a shell that gives the changed files of a backup, by tar and zstd alone. */
+const unpackChanges = (path: string): string =>
+  `mkdir rescued && tar --zstd -xOf ${pathWord(path)} ${CHANGES} | tar -xpf - -C rescued --xattrs --xattrs-include='*'`
 
 const isLeft = (
   left: RestoreState | 'unreadable' | undefined,
@@ -331,16 +336,31 @@ const planSpace = async (
   home: Folder,
   own: ReadonlySet<string>,
 ): Promise<{ neededBytes: number; freeBytes: number }> => {
-  let freeBytes = await home.freeBytes()
-  for (const path of own) freeBytes += (await factsOf(path + NEW_SUFFIX))?.allocated ?? 0
-  const neededBytes = placed.reduce((sum, { takes }) => sum + takes, MARGIN)
-  if (placed.length > 0 && neededBytes > freeBytes)
-    throw new LiveError(
-      'NO_SPACE',
-      `${home.path} has ${freeBytes} bytes free for what is put back, which takes ${neededBytes} beside the old files until it is verified: free space there, or put one part back after another with --only`,
-      { neededBytes, freeBytes },
-    )
-  return { neededBytes, freeBytes }
+  const deviceOf = async (path: string): Promise<number | undefined> => (await factsOf(path))?.device
+  const device = await deviceOf(home.path)
+  // an overlay may lie on another filesystem than the rest
+  const places = [{ folder: home, device, takes: MARGIN }]
+  for (const { folder, takes } of placed) places.push({ folder, device: await deviceOf(folder.path), takes })
+  let tightest: RestorePlan['space'] = null
+  for (const one of new Set(places.map(place => place.device))) {
+    const there = places.filter(place => place.device === one)
+    const { folder } = there[0]!
+    let freeBytes = await folder.freeBytes()
+    for (const path of own) {
+      const left = await factsOf(path + NEW_SUFFIX)
+      if (left && left.device === one) freeBytes += left.allocated
+    }
+    const neededBytes = there.reduce((sum, { takes }) => sum + takes, 0)
+    if (placed.length > 0 && neededBytes > freeBytes)
+      throw new LiveError(
+        'NO_SPACE',
+        `${folder.path} has ${freeBytes} bytes free for what is put back, which takes ${neededBytes} beside the old files until it is verified: free space there, or put one part back after another with --only`,
+        { neededBytes, freeBytes },
+      )
+    if (!tightest || freeBytes - neededBytes < tightest.freeBytes - tightest.neededBytes)
+      tightest = { neededBytes, freeBytes }
+  }
+  return tightest!
 }
 
 export { abandonRestore, type RestoreOutcome, runRestore } from './restore-run.js'

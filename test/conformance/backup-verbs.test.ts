@@ -1,11 +1,15 @@
+import { exec } from 'node:child_process'
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { liveos } from '../support/cli.js'
 import { makeStick, OVERLAY } from '../support/target-images.js'
 import { temporary } from '../support/temporary.js'
+import { needTools } from '../support/tools.js'
 
 const path = temporary()
+const { it: withTar } = needTools('tar', 'zstd', 'bash')
 let count = 0
 
 const make = async (): Promise<{ stick: string; file: string }> => {
@@ -66,5 +70,22 @@ describe('liveos backup and restore, as a person runs them', () => {
     const told = await liveos(['restore', stick, file, '--yes'])
     expect([told.code, told.stdout.includes('--root DIR')]).toEqual([1, true])
     expect((await liveos(['restore', stick, file, '--root', root, '--yes'])).code).toBe(2)
+  })
+
+  withTar('say how changed files are had without a mount, in a command that works when it is pasted', async () => {
+    const { stick, file } = await make()
+    expect((await liveos(['backup', stick, file, '--changed-only'])).code).toBe(0)
+    const told = await liveos(['restore', stick, file, '--yes'])
+    const said = JSON.parse((await liveos(['restore', stick, file, '--dry-run', '--json'])).stdout)
+    const { remedy } = said.findings.find(({ code }: { code: string }) => code === 'CHANGES_NOT_RESTORED')
+    const command = /(mkdir rescued && .*--xattrs-include='\*')/.exec(remedy)?.[1]
+    expect(told.stdout.replace(/\s+/g, ' ')).toContain(command)
+    const cwd = await path('elsewhere')
+    await mkdir(cwd)
+    await promisify(exec)(command!, { cwd, shell: '/bin/bash' })
+    const unpacked = join(cwd, 'rescued')
+    const hostname = await liveos(['cat', `${stick}:/etc/hostname`])
+    expect(await readFile(join(unpacked, 'etc/hostname'), 'utf8')).toBe(hostname.stdout)
+    expect(await readFile(join(unpacked, '.liveos/deleted'), 'utf8')).toBe('usr/share/doc/package-01\0')
   })
 })
