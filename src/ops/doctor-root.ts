@@ -171,7 +171,9 @@ const checkOnExport = async (type: string, { input, report, signal }: CheckBy): 
     async ({ path }) => {
       report({ phase: 'check', doneBytes: 0, totalBytes: 0 })
       if (type === 'xfs') return checkXfsImage(path, signal)
-      await replayExt4(path, signal)
+      const replayed = await replayExt4(path, signal)
+      // of a journal that makes no sense it makes a repair of everything, after which nothing is left to be found
+      if (/^Pass 1:/m.test(replayed.words)) return replayed
       return checkExt4Image(path, signal)
     },
     signal,

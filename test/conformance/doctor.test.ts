@@ -37,7 +37,7 @@ const whileFailing = async <T>(names: readonly string[], run: () => Promise<T>):
   }
 }
 
-const squash = needTools('e2fsck', 'mksquashfs', 'nbdfuse', 'fusermount3')
+const squash = needTools('e2fsck', 'mke2fs', 'mksquashfs', 'nbdfuse', 'fusermount3')
 
 /** A stick of the squashed ext4 of a fixture. */
 const squashedStick = async (name: string): Promise<string> => {
@@ -142,3 +142,19 @@ images.it(
     expect(fixed.stdout).toContain('clean')
   },
 )
+
+squash.it('a journal that makes no sense: what e2fsck repaired in the scratch store is no health', async () => {
+  const stick = await path('journal')
+  const image = join(stick, 'LiveOS/rootfs.img')
+  await mkdir(join(stick, 'LiveOS'), { recursive: true })
+  await sh(tool('mke2fs')!, ['-q', '-t', 'ext4', '-b', '1024', image, '16M'])
+  const { stdout } = await sh(tool('debugfs')!, ['-R', 'blocks <8>', image])
+  const bytes = await readFile(image)
+  const block = Number(stdout.trim().split(/\s+/)[0])
+  bytes.fill(0xee, block * 1024, (block + 1) * 1024)
+  await writeFile(image, bytes)
+  const found = await finished(runDoctor({ target: stick }))
+  expect(found.fsck).toMatchObject({ program: 'e2fsck', code: expect.toSatisfy((code: number) => code > 0) })
+  expect(told(found, 'FSCK_ERRORS')?.message).toContain('journal')
+  expect(Buffer.compare(await readFile(image), bytes)).toBe(0)
+})
