@@ -67,13 +67,23 @@ const baseName = (target: string | undefined): string => {
     : `liveos-watch-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`
 }
 
-const serviceText = (target: string | undefined, words: readonly string[]): string => {
+/**
+ * The line by which a stick that is not there is passed over.
+ *
+ * WHY its end: a unit's line loses blanks there, and goes on behind a backslash.
+ */
+const conditionOf = (target: string, isDirectory: boolean): string => {
+  const path = /[\s\\]$/.test(target) ? (isDirectory ? `${target}/.` : undefined) : target
+  return path === undefined ? '' : `ConditionPathExists=${path.replaceAll('%', '%%')}\n`
+}
+
+const serviceText = (target: string | undefined, words: readonly string[], condition: string): string => {
   const program = join(import.meta.dirname, '..', '..', 'bin', 'liveos')
   const line = [process.execPath, program, 'watch', ...words, '--once', '--quiet']
   return `${MARK}
 [Unit]
 Description=Look how full the overlay of ${target === undefined ? 'this live system' : target.replaceAll('%', '%%')} is
-${target === undefined ? '' : `ConditionPathExists=${target.replaceAll('%', '%%')}\n`}
+${condition}
 [Service]
 Type=oneshot
 ExecStart=${line.map(execWord).join(' ')}
@@ -144,7 +154,13 @@ export const planInstall = async (input: TargetInput, options: InstallOptions): 
     files: [
       await planned(
         join(folder, `${name}.service`),
-        uninstall ? null : serviceText(target, stick === undefined ? words : [stick, ...words]),
+        uninstall
+          ? null
+          : serviceText(
+              target,
+              stick === undefined ? words : [stick, ...words],
+              target === undefined ? '' : conditionOf(target, stick !== undefined),
+            ),
       ),
       await planned(join(folder, timer), uninstall ? null : timerText(target, interval)),
     ],

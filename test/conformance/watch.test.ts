@@ -306,3 +306,17 @@ systemd('systemd takes the units, for names of any kind', async () => {
   const { stdout, stderr } = await run('systemd-analyze', ['verify', ...files])
   expect(stdout + stderr).toBe('')
 })
+
+it.each(['\\', ' ', ' \\ '])('a name that ends in %j keeps the lines of its unit apart', async end => {
+  const { stick, liveos, units } = await fresh()
+  const odd = `${stick}${end}`
+  await rename(stick, odd)
+  expect(await liveos('watch', odd, '--install', '--user', '--yes')).toMatchObject({ code: 0 })
+  const name = (await readdir(units)).find(found => found.endsWith('.service'))!
+  const text = await readFile(join(units, name), 'utf8')
+  expect(text).toContain(`\nConditionPathExists=${odd}/.\n`)
+  // each line but that of the condition ends in what it ends in
+  expect(text.split('\n').filter(line => /[\s\\]$/.test(line))).toEqual([])
+  if (tool('systemd-analyze'))
+    expect(await run('systemd-analyze', ['verify', join(units, name)])).toMatchObject({ stderr: '' })
+})
