@@ -4,6 +4,7 @@ import type { LiveFacts } from '../dracut/facts.js'
 import { isNone } from '../dracut/overlay-word.js'
 import type { BootPlan, PlanFinding } from '../dracut/plan.js'
 import type { LiveSettings } from '../dracut/settings.js'
+import { SINCE } from '../dracut/version.js'
 import { misspelled } from './spelling.js'
 
 /** Why a boot by an entry does not keep changes, or does so otherwise than one would think. */
@@ -40,14 +41,21 @@ const overlayHere = ({ overlays, label, uuid }: OnStick): OnStick['overlays'][nu
   overlays.find(({ name }) => name === `overlay-${label ?? ''}-${uuid ?? ''}`) ??
   (overlays.length === 1 ? overlays[0] : undefined)
 
+/** True for a path with spaces where dracut takes none. */
+const isSpaced = ({ name }: { readonly name: string }, liveDir: string, version: number): boolean =>
+  version < SINCE.erofs && /\s/.test(`${liveDir}${name}`)
+
 /**
- * The word for an overlay that every version from 059 to 111 takes alike.
+ * The word for an overlay that every version from 059 on takes alike.
  *
  * WHY with its path: by it neither side effect of dracut 110 comes about, and a new label does not hide the overlay.
+ *
+ * @returns undefined where there is none, or a name with spaces for a dracut that can't take it
  */
-const wordFor = (stick: OnStick, liveDir: string): string | undefined => {
+const wordFor = (stick: OnStick, { liveDir: { value: liveDir }, version }: LiveSettings): string | undefined => {
   const overlay = overlayHere(stick)
   if (!overlay || (!stick.uuid && !stick.label)) return undefined
+  if (isSpaced(overlay, liveDir, version)) return undefined
   const device = stick.uuid ? `UUID=${stick.uuid}` : `LABEL=${stick.label}`
   return `${device}:/${liveDir}/${overlay.name}`
 }
@@ -76,7 +84,7 @@ const notUsed = ({ list, settings, plan, facts }: PlannedEntry, stick: OnStick, 
   const here = overlayHere(stick)
   const missing = !match?.device || facts.overlay?.found.kind === 'nothing'
   const byName = missing && plan.overlay.path !== undefined && match?.device !== undefined
-  const word = here ? wordFor(stick, settings.liveDir.value) : undefined
+  const word = here ? wordFor(stick, settings) : undefined
   const code = match?.byCase || !match?.device ? 'BOOT_OVERLAY_DEVICE' : 'BOOT_OVERLAY_NAME'
   const usable = word !== undefined && !match?.device?.readOnly && missing
   return {
@@ -101,13 +109,11 @@ const changesFor = (found: PlanFinding, entry: PlannedEntry, stick: OnStick): re
     }
     case 'OVERLAYFS_ON_TOP': {
       if (argument?.name !== 'rd.overlay') return [{ remove: 'rd.live.overlay.overlayfs' }]
-      const word = settings.overlay.value.includes(':')
-        ? settings.overlay.value
-        : wordFor(stick, settings.liveDir.value)
+      const word = settings.overlay.value.includes(':') ? settings.overlay.value : wordFor(stick, settings)
       return word ? overlaySet(list, word) : []
     }
     case 'STRAY_LINK': {
-      const word = wordFor(stick, settings.liveDir.value)
+      const word = wordFor(stick, settings)
       return word ? overlaySet(list, word) : []
     }
     case 'READONLY_MISSPELLED':
@@ -135,12 +141,23 @@ const misspellings = ({ list, settings }: PlannedEntry): Reason[] =>
 /** WHY only where an overlay waits: a stick without one is a live system as it was meant. */
 const notAsked = ({ list, settings, plan }: PlannedEntry, stick: OnStick): Reason | undefined => {
   if (settings.overlay.value !== '' || plan.changes === 'kept' || plan.outcome === 'unknown') return undefined
-  const word = wordFor(stick, settings.liveDir.value)
-  if (word === undefined || list.some(({ name }) => name === 'rd.live.ram')) return undefined
+  const word = wordFor(stick, settings)
+  const here = overlayHere(stick)
+  if (!here || list.some(({ name }) => name === 'rd.live.ram')) return undefined
+  if (isSpaced(here, settings.liveDir.value, settings.version))
+    return {
+      code: 'BOOT_OVERLAY_NOT_ASKED',
+      severity: 'warning',
+      message: `no argument asks for the overlay ${here.name}, and dracut ${settings.version} takes no path with spaces, so a boot by this entry loses what is changed`,
+      remedy: 'give overlay and stick names without spaces, or make the initrd by dracut 103 or later',
+      argument: undefined,
+      changes: [],
+    }
+  if (word === undefined) return undefined
   return {
     code: 'BOOT_OVERLAY_NOT_ASKED',
     severity: 'warning',
-    message: `no argument asks for the overlay ${overlayHere(stick)!.name}, so a boot by this entry loses what is changed`,
+    message: `no argument asks for the overlay ${here.name}, so a boot by this entry loses what is changed`,
     expected: `rd.live.overlay=${word}`,
     argument: undefined,
     changes: [{ set: 'rd.live.overlay', value: word }],

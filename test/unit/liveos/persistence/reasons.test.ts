@@ -186,3 +186,20 @@ describe('misspelled', () => {
     expect(found?.changes).toEqual([{ remove: 'overlay' }])
   })
 })
+
+describe('a label with a space in it', () => {
+  const overlays = [{ name: `overlay-MY LIVE-${UUID}`, kind: 'file' as const }]
+  const stick = { label: 'MY LIVE', overlays }
+  it('is told, and not mended by a path that dracut before 103 can not take', () => {
+    const [reason] = reasons('', { version: 59, stick })
+    expect(reason).toMatchObject({ code: 'BOOT_OVERLAY_NOT_ASKED', changes: [] })
+    expect(reason?.message).toContain('takes no path with spaces')
+    expect(mended(`rd.live.overlay=UUID=${UUID}`, { version: 59, stick })).toBe(`${ROOT} rd.live.overlay=UUID=${UUID}`)
+  })
+
+  it('stands in quotes since', () => {
+    expect(mended('', { version: 103, stick })).toBe(
+      `${ROOT} rd.live.overlay="UUID=${UUID}:/LiveOS/overlay-MY LIVE-${UUID}"`,
+    )
+  })
+})
