@@ -20,7 +20,7 @@ import {
 import { CHUNK, finished, OVERLAY, smallStick } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const UNDO = `${OVERLAY}.undo`
 let count = 0

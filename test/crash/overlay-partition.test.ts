@@ -24,7 +24,7 @@ import { bytesOf, finished } from '../support/small-stick.js'
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const KINDS: readonly Kind[] = ['posix', 'fat']
 const CHUNK = 512
 const PART = 'stick.img.partition2'

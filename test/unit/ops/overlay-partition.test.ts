@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { lockFile } from '../../../src/host/file-lock.js'
 import { parsePartitionName } from '../../../src/liveos/overlay-place.js'
@@ -269,6 +271,45 @@ describe('verbs that change files', () => {
       await failure(finished(runRecover(target, plan)), 'REFUSED')
     } finally {
       await lock.release()
+    }
+  })
+})
+
+const rootOnly = describe.skipIf(process.getuid?.() !== 0)
+
+rootOnly('a block device', () => {
+  const run = promisify(execFile)
+  const attached = async (image: string): Promise<string | undefined> =>
+    (await run('losetup', ['-f', '--show', image]).catch(() => undefined))?.stdout.trim()
+
+  it('a partition of it, or all of it: the way back lies beside the base, as /dev lasts no longer than the computer is on', async context => {
+    const one = await disk(invalid)
+    const whole = join(one.dir, 'whole.img')
+    await writeFile(whole, storeBytes(invalid))
+    const devices = [await attached(one.image), await attached(whole)]
+    try {
+      if (!devices[0] || !devices[1]) return context.skip('no loop device can be had here')
+      for (const overlay of [`${devices[0]}:3`, devices[1]]) {
+        const input = { base: one.input.base, overlay }
+        const target = await findTarget(input)
+        expect(target.overlay?.facts).toMatchObject({ kind: 'other', size: SIZE })
+        const done = await finished(runRecover(target, await planRecover(target, { fsck: false })))
+        expect(await readdir(one.dir)).toContain(done.undo)
+        expect(await viewOf(input)).toBe(sha256(MERGED))
+        expect((await failure(planGrow(input, { size: 64 << 20 }), 'REFUSED')).message).toMatch(/sfdisk|dd/)
+        const again = await findTarget(input)
+        await finished(runUndo(again, await planUndo(again)))
+        expect((await readStatus(input)).overlay.state).toBe('invalid')
+        const last = await findTarget(input)
+        await finished(runReset(last, await planReset(last)))
+        expect(await viewOf(input)).toBe(sha256(ROOT))
+      }
+      expect(await restNow(one)).toBe(one.rest)
+      // both on disks: nothing lasting lies beside either
+      const bare = await findTarget({ base: devices[1], overlay: `${devices[0]}:3` })
+      expect((await failure(planReset(bare), 'REFUSED')).message).toContain('dd if=')
+    } finally {
+      for (const device of devices) if (device) await run('losetup', ['-d', device])
     }
   })
 })

@@ -11,7 +11,7 @@ import { type Kind, recordingFolder, type Step } from '../../support/power-cut.j
 import { bytesOf, finished, OVERLAY, sha256, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
 
-const path = temporary()
+const path = temporary({ memory: true })
 const CONFIG = 'label one\n  kernel vmlinuz\n  append root=live:LABEL=LIVE rd.live.image\n'
 let stick: string
 let live: string
@@ -58,7 +58,7 @@ describe.each(['posix', 'fat'] as const)('%s: a stick that is full at any step o
     const swapped = whole.findIndex(({ kind: what }) => what === 'rename' || what === 'link')
     expect(swapped).toBeGreaterThan(5)
     let stops = 0
-    for (let stop = 0; ; stop++) {
+    for (let stop = 0; ; stop += kind === 'posix' ? 1 : 3) {
       await spoil()
       const log: Step[] = []
       let taken = 0
@@ -76,7 +76,7 @@ describe.each(['posix', 'fat'] as const)('%s: a stick that is full at any step o
       expect(await hashes(), `step ${stop}`).toEqual(fresh)
       expect(await left()).toEqual([])
     }
-    expect(stops).toBeGreaterThan(8)
+    expect(stops).toBeGreaterThan(kind === 'posix' ? 8 : 3)
   })
 })
 
