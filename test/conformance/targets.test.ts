@@ -81,15 +81,18 @@ const remote = (name: string): string => `${server!.url}/${name}`
 
 const hashOf = async (input: TargetInput): Promise<string> => {
   const { target, close } = await openTarget(input)
-  const stack = await openStack(target)
   try {
-    const hash = createHash('sha256')
-    const { root } = stack
-    for (let offset = 0; offset < root.size; offset += 1 << 22)
-      hash.update(await root.read(offset, Math.min(1 << 22, root.size - offset)))
-    return hash.digest('hex')
+    const stack = await openStack(target)
+    try {
+      const hash = createHash('sha256')
+      const { root } = stack
+      for (let offset = 0; offset < root.size; offset += 1 << 22)
+        hash.update(await root.read(offset, Math.min(1 << 22, root.size - offset)))
+      return hash.digest('hex')
+    } finally {
+      await stack.close()
+    }
   } finally {
-    await stack.close()
     await close()
   }
 }
