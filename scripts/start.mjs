@@ -22,9 +22,12 @@ const stick = isSample
   : resolve(process.env.INIT_CWD ?? process.cwd(), directory)
 const liveos = join(ROOT, 'bin', 'liveos')
 
+/** A word as a shell takes it. */
+const word = text => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`)
+
 /** Shows and runs one command. Exit status 1 means "done, and something needs your attention". */
 const step = (heading, verb, options, expected) => {
-  console.log(`\n=== ${heading}\n$ liveos ${[verb, stick, ...options].join(' ')}\n`)
+  console.log(`\n=== ${heading}\n$ liveos ${[verb, stick, ...options].map(word).join(' ')}\n`)
   const { status, signal, error } = spawnSync(process.execPath, [liveos, verb, stick, ...options], { stdio: 'inherit' })
   if (status !== null && expected.includes(status)) return status
   const reason = error?.message ?? signal ?? `exit status ${status}`
@@ -46,9 +49,9 @@ const after = step('The stick after it', 'status', [], [0, 1])
 const program = process.env.PATH?.split(':').includes(join(ROOT, 'bin')) ? 'liveos' : liveos
 console.log(
   isSample
-    ? `\nThe sample stays where it is, so you can go on: try \`${program} merge ${stick} --output ${stick}.img\` for the whole system as one image.
+    ? `\nThe sample stays where it is, so you can go on: try \`${word(program)} merge ${word(stick)} --output ${word(`${stick}.img`)}\` for the whole system as one image.
 With a stick of your own mounted, \`npm start -- /where/it/is\` does the same there, and asks before it writes.`
-    : `\nThe stick has its whole overlay free again; \`${program} status ${stick}\` shows at any time how much is used.
-\`${program} merge ${stick} --output FILE\` writes the system as one image, as a backup for example.`,
+    : `\nThe stick has its whole overlay free again; \`${word(program)} status ${word(stick)}\` shows at any time how much is used.
+\`${word(program)} merge ${word(stick)} --output FILE\` writes the system as one image, as a backup for example.`,
 )
 process.exitCode = Math.max(verified, isSample ? 0 : after)

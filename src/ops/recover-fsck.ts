@@ -64,7 +64,7 @@ const differing = async (
 const failed = ({ program, code, words }: FsckRun, what: string): LiveError =>
   new LiveError(
     'CORRUPT',
-    `${program} ${what} (exit code ${code}), so nothing was changed. Copy out what you need with 'liveos cp'. It says: ${tellingLines({ words }, 6).join(' | ')}`,
+    `${program} ${what} (exit code ${code}), so nothing was changed. It says: ${tellingLines({ words }, 6).join(' | ')}`,
     { device: program, offset: 0, field: 'exit code', expected: 0, found: code },
   )
 

@@ -3,6 +3,7 @@ import type { Store } from '../block/snapshot/store.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
+import { pathAs } from '../liveos/advice.js'
 import { readChanges } from '../liveos/changes/read.js'
 import { type HostFile, type OverlayTarget, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
 import type { OverlaidStack } from '../liveos/usage/usage.js'
@@ -160,6 +161,8 @@ const recover = async (
         on: plan.fsck.on,
         report,
         signal,
+      }).catch((error: unknown) => {
+        throw withCopy(error, target)
       })
     : undefined
   try {
@@ -301,6 +304,17 @@ const takeBackAfter = async (begun: UndoableChange, path: string, error: unknown
     )
   }
 }
+
+/** What is left to do where a checker gives up: files can be copied out of an overlay as it is. */
+const withCopy = (error: unknown, target: OverlayTarget): unknown =>
+  isLiveError(error) && error.code === 'CORRUPT'
+    ? new LiveError(
+        'CORRUPT',
+        `${error.message}. Copy out what you need: liveos cp -r ${pathAs(target, '/home')} ./rescued`,
+        error.data,
+        error.cause,
+      )
+    : error
 
 /** What a check changed, by file; null where that can't be told. */
 const changesOf = async (

@@ -2,6 +2,7 @@ import { join, resolve } from 'node:path'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type Folder, factsOf, linkTarget, openFolder } from '../host/folder.js'
+import { marked, readAs } from '../liveos/advice.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import { openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
@@ -218,7 +219,7 @@ export const planFresh = async (
     if (raw && (options.comp !== undefined || options.blockSize !== undefined || options.level !== undefined))
       throw new LiveError(
         'USAGE',
-        `${name} is not compressed, so --comp, --block-size and --level mean nothing here: 'liveos merge --format squashfs' makes a compressed image of it`,
+        `${name} is not compressed, so --comp, --block-size and --level mean nothing here: ${marked(`liveos merge ${readAs(target)} --format squashfs --output FILE`)} makes a compressed image of it`,
       )
     const image = raw ? undefined : await planImage(stack, merged, options)
     const encoder = image && (await chooseEncoder(image.settings.compressor, stack.pool))
