@@ -1,5 +1,6 @@
 import { LiveError } from '../error.js'
 import { type Device, extentsOf, isZero, type WritableDevice } from './device.js'
+import { readAhead } from './read-ahead.js'
 
 /** How a copy runs. */
 export interface CopyOptions {
@@ -29,7 +30,7 @@ function* dataRuns(bytes: Uint8Array, offset: number): Iterable<{ from: number; 
   if (from !== undefined) yield { from, to: bytes.length }
 }
 
-async function* pieces(from: Device, pieceSize: number): AsyncIterable<{ offset: number; length: number }> {
+async function* pieces(from: Device, pieceSize: number): AsyncGenerator<{ offset: number; length: number }> {
   for await (const extent of extentsOf(from)) {
     if (extent.kind === 'hole') continue
     const end = extent.offset + extent.length
@@ -40,8 +41,8 @@ async function* pieces(from: Device, pieceSize: number): AsyncIterable<{ offset:
 
 /**
  * Copies the data of one device into another that reads zero wherever it was not yet written, such as a fresh sparse
- * file: holes and blocks of 4 KiB that are all zero are not written. Reads a piece while it writes the one before, so it
- * holds two. The target's size is not set and nothing is flushed; both are the caller's.
+ * file: holes and blocks of 4 KiB that are all zero are not written. Reads pieces while it writes the one before, so it
+ * holds a few. The target's size is not set and nothing is flushed; both are the caller's.
  *
  * @returns bytes written
  * @throws CANCELLED  the signal was aborted; what was written stays
@@ -56,25 +57,21 @@ export const copyData = async (
     if (signal?.aborted)
       throw new LiveError('CANCELLED', `copying ${from.name} was cancelled`, { device: from.name }, signal.reason)
   }
-  const plan = pieces(from, pieceSize)[Symbol.asyncIterator]()
-  const readNext = async (): Promise<{ offset: number; bytes: Uint8Array } | undefined> => {
-    stopIfAborted()
-    const { value, done } = await plan.next()
-    return done ? undefined : { offset: value.offset, bytes: await from.read(value.offset, value.length) }
+  async function* plan(): ReturnType<typeof pieces> {
+    for await (const piece of pieces(from, pieceSize)) {
+      stopIfAborted()
+      yield piece
+    }
   }
   let written = 0
-  let current = await readNext()
-  while (current) {
-    const { offset, bytes } = current
-    const following = readNext()
-    // Where the write fails first, nobody awaits the read: its failure must not end the process.
-    following.catch(() => {})
+  stopIfAborted()
+  for await (const { offset, bytes } of readAhead(from, plan(), pieceSize)) {
     for (const run of dataRuns(bytes, offset)) {
       await to.write(offset + run.from, bytes.subarray(run.from, run.to))
       written += run.to - run.from
     }
     onProgress?.(offset + bytes.length, from.size)
-    current = await following
+    stopIfAborted()
   }
   stopIfAborted()
   onProgress?.(from.size, from.size)

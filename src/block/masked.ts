@@ -1,14 +1,14 @@
 import type { ByteRuns } from './byte-runs.js'
-import { checkRange, type Device, type Extent, extentsOf, type SparseDevice } from './device.js'
+import { checkRange, type Device, type Extent, extentsOf, type PlacingDevice, type SparseDevice } from './device.js'
 import { joined } from './extents.js'
-import { gather, type Part } from './gather.js'
+import { gather, gatherInto, type Part } from './gather.js'
 
 /**
  * A device that shows zeros in some runs, and does not read there what is below. Closing it leaves `device` open.
  *
  * @param runs  where it is zero; they may leave the device
  */
-export const masked = (device: Device, runs: ByteRuns, name = device.name): SparseDevice => {
+export const masked = (device: Device, runs: ByteRuns, name = device.name): SparseDevice & PlacingDevice => {
   const partsOf = (offset: number, length: number): Part[] => {
     const parts: Part[] = []
     const end = offset + length
@@ -41,6 +41,10 @@ export const masked = (device: Device, runs: ByteRuns, name = device.name): Spar
     async read(offset, length) {
       checkRange(this, offset, length)
       return gather(partsOf(offset, length), length)
+    },
+    async readInto(offset, target) {
+      checkRange(this, offset, target.length)
+      await gatherInto(partsOf(offset, target.length), target)
     },
     async *extents(offset, length) {
       checkRange(this, offset, length)

@@ -52,6 +52,18 @@ export const decodeBlock = (name: CompressorName, input: Uint8Array, capacity: n
   return length === capacity ? output : output.slice(0, length)
 }
 
+/**
+ * As `decodeBlock`, into memory that is given; never past its end. It may be shared.
+ *
+ * @returns bytes written
+ * @throws CodecError  the block is damaged or larger
+ */
+export const decodeBlockInto = (name: CompressorName, input: Uint8Array, output: Uint8Array): number => {
+  assert(output.length > 0, 'a block of no bytes')
+  if (input.length === 0) throw new CodecError(`${name}: the block is empty`)
+  return codecOf(name).decode(input, output)
+}
+
 /** True where this process compresses with exactly these settings; elsewhere it is a task for mksquashfs. */
 export const canEncode = (compressor: Compressor): boolean => {
   switch (compressor.name) {

@@ -6,17 +6,20 @@ export const POOL_END = 'end'
 
 /**
  * One job for a worker: where the block lies in the slot's shared memory, and where a compressed result goes; one that is
- * decompressed comes in memory of its own. `memory` comes only when the slot has a new one.
+ * decompressed comes in memory of its own, or goes where the caller wants it. `memory` comes only when the slot has a new one.
+ * Where `shared` is given the block lies there, and not in the slot.
  */
 export interface PoolRequest {
   readonly slot: number
   readonly memory?: SharedArrayBuffer
+  readonly shared?: SharedArrayBuffer
   readonly inputOffset: number
   readonly inputLength: number
   readonly outputOffset: number
   readonly outputSize: number
   readonly work:
     | { readonly kind: 'decode'; readonly name: CompressorName; readonly capacity: number }
+    | { readonly kind: 'decode into'; readonly name: CompressorName; readonly target: Uint8Array }
     | { readonly kind: 'encode'; readonly compressor: Compressor; readonly blockSize: number }
 }
 
@@ -30,7 +33,7 @@ export const STOPPING = 0
 /** Index in `control`: 1 while the worker is inside a codec. */
 export const INSIDE = 1
 
-/** A worker's answer for a slot: the block decompressed, bytes of the compressed one or -1 where that did not pay, or what went wrong. */
+/** A worker's answer for a slot: the block decompressed, bytes written or -1 where compressing did not pay, or what went wrong. */
 export type PoolReply =
   | { readonly slot: number; readonly bytes: Uint8Array }
   | { readonly slot: number; readonly length: number }

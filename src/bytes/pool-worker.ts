@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { assert } from '../error.js'
-import { decodeBlock, encodeBlock, isCodecLoaded, loadCodec } from './codecs.js'
+import { decodeBlock, decodeBlockInto, encodeBlock, isCodecLoaded, loadCodec } from './codecs.js'
 import {
   INSIDE,
   POOL_END,
@@ -18,11 +18,14 @@ const { control } = workerData as PoolWorkerData
 /** the shared memory of each slot */
 const memories: SharedArrayBuffer[] = []
 
-const perform = ({ slot, inputOffset, inputLength, outputOffset, outputSize, work }: PoolRequest): PoolReply => {
+const perform = (request: PoolRequest): PoolReply => {
+  const { slot, shared, inputOffset, inputLength, outputOffset, outputSize, work } = request
   const memory = memories[slot]
-  assert(memory, 'a slot without memory')
-  const input = new Uint8Array(memory, inputOffset, inputLength)
+  assert(memory ?? shared, 'a slot without memory')
+  const input = new Uint8Array((shared ?? memory)!, inputOffset, inputLength)
+  if (work.kind === 'decode into') return { slot, length: decodeBlockInto(work.name, input, work.target) }
   if (work.kind === 'decode') return { slot, bytes: decodeBlock(work.name, input, work.capacity) }
+  assert(memory, 'a slot without memory')
   const output = new Uint8Array(memory, outputOffset, outputSize)
   const bytes = encodeBlock(work.compressor, input, work.blockSize)
   if (!bytes) return { slot, length: -1 }
@@ -44,7 +47,7 @@ const answer = async (request: PoolRequest): Promise<void> => {
   const { slot, memory, work } = request
   if (memory) memories[slot] = memory
   try {
-    const name = work.kind === 'decode' ? work.name : work.compressor.name
+    const name = work.kind === 'encode' ? work.compressor.name : work.name
     if (!isCodecLoaded(name)) await loadCodec(name)
     if (enter()) {
       const reply = perform(request)

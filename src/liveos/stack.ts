@@ -52,6 +52,7 @@ export const isRoot = (names: readonly string[]): boolean => names.includes('usr
 /** How a pool's workers expand the blocks of a squashfs. */
 export const decoderOf = (pool: CodecPool): NonNullable<SquashfsOptions['decoder']> => ({
   decode: pool.decode,
+  decodeInto: pool.decodeInto,
   depth: Math.max(2, pool.threads * 3),
 })
 

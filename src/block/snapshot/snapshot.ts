@@ -1,11 +1,11 @@
 import { corrupt } from '../../error.js'
-import type { Device, SparseDevice } from '../device.js'
+import type { Device, PlacingDevice, SparseDevice } from '../device.js'
 import { exceptionOffset, exceptionsPerArea } from './layout.js'
 import { pastOrigin, readStore, type Store } from './store.js'
 import { viewOf } from './view.js'
 
 /** The merged view of an origin and its store, for reading. */
-export interface SnapshotDevice extends SparseDevice {
+export interface SnapshotDevice extends SparseDevice, PlacingDevice {
   readonly store: Store
 }
 

@@ -1,8 +1,7 @@
 import { isLiveError } from '../../error.js'
-import type { Device, Extent, SparseDevice } from '../device.js'
-import { checkRange } from '../device.js'
+import { checkRange, type Device, type Extent, type PlacingDevice, readInto, type SparseDevice } from '../device.js'
 import { extentsAt, joined } from '../extents.js'
-import { gather, type Part } from '../gather.js'
+import { gather, gatherInto, type Part } from '../gather.js'
 import type { Exceptions } from './exceptions.js'
 
 /** What the view of an origin and its store is made from. */
@@ -52,24 +51,20 @@ export function* partsOf(
 const COVERED = 4
 
 /**
- * Reads parts. Where chunks cover little, the origin is read in one piece and they are laid over it: many short reads of a
- * compressed origin would copy each of its blocks as often. A bad place of the origin counts only where it shows.
+ * True where the origin is read in one piece and the chunks are laid over it, as they cover little: many short reads of a
+ * compressed origin would copy each of its blocks as often.
  */
-const readLaid = async (
-  origin: Device,
-  parts: readonly Part[],
-  offset: number,
-  length: number,
-): Promise<Uint8Array> => {
+const coverLittle = (origin: Device, parts: readonly Part[], length: number): boolean =>
+  parts.length > 1 &&
+  parts.reduce((sum, part) => sum + (part.device === origin ? 0 : part.length), 0) * COVERED <= length
+
+/** Reads the chunks among the parts and puts them over the origin's bytes. */
+const layOver = async (origin: Device, parts: readonly Part[], bytes: Uint8Array): Promise<void> => {
   const laid = parts.filter(part => part.device !== origin)
-  const covered = laid.reduce((sum, part) => sum + part.length, 0)
-  if (parts.length === 1 || covered * COVERED > length) return gather(parts, length)
-  const bytes = await origin.read(offset, length).catch((error: unknown) => {
-    if (isLiveError(error)) return undefined
-    throw error
-  })
-  if (!bytes) return gather(parts, length)
-  const over = await gather(laid, covered)
+  const over = await gather(
+    laid,
+    laid.reduce((sum, part) => sum + part.length, 0),
+  )
   let from = 0
   let at = 0
   for (const part of parts) {
@@ -79,8 +74,14 @@ const readLaid = async (
     }
     at += part.length
   }
-  return bytes
 }
+
+/** Reads the origin in one piece; undefined where that fails, as a bad place of it counts only where it shows. */
+const below = <T>(reading: Promise<T>): Promise<T | undefined> =>
+  reading.catch((error: unknown) => {
+    if (isLiveError(error)) return undefined
+    throw error
+  })
 
 async function* extentsIn(layers: Layers, offset: number, length: number): AsyncIterable<Extent> {
   let start = offset
@@ -92,14 +93,26 @@ async function* extentsIn(layers: Layers, offset: number, length: number): Async
 }
 
 /** The store's chunks over the origin's, for reading. Exceptions may be added meanwhile. Closing it leaves both open. */
-export const viewOf = (layers: Layers): SparseDevice => {
+export const viewOf = (layers: Layers): SparseDevice & PlacingDevice => {
   const { origin, cow } = layers
-  const view: SparseDevice = {
+  const view: SparseDevice & PlacingDevice = {
     name: `${origin.name} under ${cow.name}`,
     size: origin.size,
     async read(offset, length) {
       checkRange(view, offset, length)
-      return readLaid(origin, [...partsOf(layers, offset, length)], offset, length)
+      const parts = [...partsOf(layers, offset, length)]
+      const bytes = coverLittle(origin, parts, length) ? await below(origin.read(offset, length)) : undefined
+      if (!bytes) return gather(parts, length)
+      await layOver(origin, parts, bytes)
+      return bytes
+    },
+    async readInto(offset, target) {
+      checkRange(view, offset, target.length)
+      const parts = [...partsOf(layers, offset, target.length)]
+      const whole = coverLittle(origin, parts, target.length)
+      if (whole && (await below(readInto(origin, offset, target).then(() => true))))
+        return layOver(origin, parts, target)
+      return gatherInto(parts, target)
     },
     async *extents(offset, length) {
       checkRange(view, offset, length)

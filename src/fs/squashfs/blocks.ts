@@ -1,10 +1,13 @@
-import type { Device } from '../../block/device.js'
+import { type Device, readInto } from '../../block/device.js'
 import type { CompressorName } from '../../bytes/codec.js'
-import { corrupt, isLiveError } from '../../error.js'
+import { corrupt, isLiveError, type LiveError } from '../../error.js'
 import { STORED } from './layout.js'
 
 /** Expands one block; at most `capacity` bytes come back. */
 export type BlockDecoder = (name: CompressorName, input: Uint8Array, capacity: number) => Promise<Uint8Array>
+
+/** The same into shared memory; gives the bytes written. `input` may be shared too. */
+export type BlockPlacer = (name: CompressorName, input: Uint8Array, target: Uint8Array) => Promise<number>
 
 /** Where a block stands in the image and how: bytes `offset` to `offset + size`, expanded `length` bytes. */
 export interface StoredAt {
@@ -37,6 +40,8 @@ export interface BlockReader {
   readUpTo(at: StoredAt, field: string): Promise<Uint8Array>
   /** a block expanded, for the caller to keep: the cache lets go of it where nobody else has it, else it is copied */
   take(at: StoredAt, field: string): Promise<Uint8Array>
+  /** a block expanded into `target`, which is as long as it; where it fails nothing writes there later */
+  readInto(at: StoredAt, field: string, target: Uint8Array): Promise<void>
   /** starts reading a block that `read` or `take` will be asked for soon */
   ahead(at: StoredAt, field: string): void
   /** the same for `readUpTo` */
@@ -54,23 +59,41 @@ interface Kept extends StoredAt {
 
 const CACHE_BYTES = 12 << 20
 
+/** Steps in which memory for stored blocks grows. */
+const GRAIN = 65536
+
+/** Shared memory for stored blocks on their way to a decoder, taken again and again: as many as were needed at once. */
+const openInputs = () => {
+  const free: SharedArrayBuffer[] = []
+  return {
+    take(size: number): SharedArrayBuffer {
+      const memory = free.pop()
+      return memory && memory.byteLength >= size ? memory : new SharedArrayBuffer(Math.ceil(size / GRAIN) * GRAIN)
+    },
+    give: (memory: SharedArrayBuffer): void => void free.push(memory),
+  }
+}
+
 /**
  * Opens the data blocks of an image.
  *
- * @param depth  blocks to keep in flight when reading in sequence; 0 reads none ahead
+ * @param depth       blocks to keep in flight when reading in sequence; 0 reads none ahead
+ * @param decodeInto  where there is one, `readInto` of shared memory copies nothing
  */
 export const openBlocks = (
   image: Device,
   compression: CompressorName,
   decode: BlockDecoder,
   depth: number,
+  decodeInto?: BlockPlacer,
 ): BlockReader => {
+  const inputs = openInputs()
   const kept = new Map<number, Kept>()
   let keptBytes = 0
 
-  const fetch = async (at: StoredAt, field: string, isExact: boolean): Promise<Uint8Array> => {
-    const stored = await image.read(at.offset, at.size)
-    const bad = (found: string, cause?: unknown) =>
+  const badBlock =
+    (at: StoredAt, field: string, isExact: boolean) =>
+    (found: string, cause?: unknown): LiveError =>
       corrupt(
         {
           device: image.name,
@@ -81,6 +104,10 @@ export const openBlocks = (
         },
         cause,
       )
+
+  const fetch = async (at: StoredAt, field: string, isExact: boolean): Promise<Uint8Array> => {
+    const stored = await image.read(at.offset, at.size)
+    const bad = badBlock(at, field, isExact)
     const isWrong = (length: number): boolean => (isExact ? length !== at.length : length > at.length)
     if (!at.compressed) {
       if (isWrong(stored.length)) throw bad(`${stored.length} bytes`)
@@ -97,21 +124,53 @@ export const openBlocks = (
     return bytes
   }
 
-  const get = (at: StoredAt, field: string, isExact = true): Kept => {
+  const find = (at: StoredAt, isExact: boolean): Kept | undefined => {
     const known = kept.get(at.offset)
-    if (
+    const isSame =
       known?.length === at.length &&
       known.size === at.size &&
       known.compressed === at.compressed &&
       known.isExact === isExact
-    ) {
+    return isSame ? known : undefined
+  }
+
+  const place = async (at: StoredAt, field: string, target: Uint8Array): Promise<void> => {
+    const known = find(at, true)
+    const isDirect = !at.compressed || (decodeInto && target.buffer instanceof SharedArrayBuffer)
+    if (known || !isDirect) {
+      target.set(await (known ? give(known) : fetch(at, field, true)))
+      return
+    }
+    const bad = badBlock(at, field, true)
+    if (!at.compressed) {
+      if (at.size !== at.length) throw bad(`${at.size} bytes`)
+      return readInto(image, at.offset, target)
+    }
+    const memory = inputs.take(at.size)
+    try {
+      const stored = new Uint8Array(memory, 0, at.size)
+      await readInto(image, at.offset, stored)
+      const length = await decodeInto!(compression, stored, target)
+      if (length !== at.length) throw bad(`${length} bytes expanded`)
+    } catch (error) {
+      if (isLiveError(error)) throw error
+      throw bad(`${at.size} bytes that can't be expanded`, error)
+    } finally {
+      inputs.give(memory)
+    }
+  }
+
+  const get = (at: StoredAt, field: string, isExact = true): Kept => {
+    const known = find(at, isExact)
+    if (known) {
       kept.delete(at.offset)
       kept.set(at.offset, known)
       return known
     }
     const bytes = fetch(at, field, isExact)
-    if (known) {
-      keptBytes -= known.length
+    const other = kept.get(at.offset)
+    if (other) {
+      keptBytes -= other.length
       kept.delete(at.offset)
     }
     const entry: Kept = { ...at, bytes, isExact, given: false }
@@ -153,6 +212,7 @@ export const openBlocks = (
       const bytes = await entry.bytes
       return shared ? new Uint8Array(bytes) : bytes
     },
+    readInto: place,
     ahead: (at, field) => start(get(at, field)),
     aheadUpTo: (at, field) => start(get(at, field, false)),
   }

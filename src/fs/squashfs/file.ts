@@ -1,8 +1,8 @@
-import { checkRange, type Extent, type SparseDevice } from '../../block/device.js'
+import { checkRange, type Extent, type PlacingDevice, type SparseDevice } from '../../block/device.js'
 import type { BlockReader, StoredAt } from './blocks.js'
 
 /** A regular file in a squashfs, with what a writer needs to take its blocks over as they are. */
-export interface SquashFile extends SparseDevice {
+export interface SquashFile extends SparseDevice, PlacingDevice {
   readonly blockSize: number
   /** whole blocks and a last short one; a tail that stands in a fragment is not counted */
   readonly blockCount: number
@@ -109,6 +109,31 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
         bytes.set(block.subarray(start - from, end - from), start - offset)
       }
       return bytes
+    },
+    async readInto(offset, target) {
+      checkRange(this, offset, target.length)
+      const end = offset + target.length
+      const place = async (from: number, to: number): Promise<void> => {
+        const block = Math.floor(from / blockSize)
+        const room = target.subarray(from - offset, to - offset)
+        const at = block < blockCount ? stored(block) : undefined
+        if (at && room.length === at.length) return blocks.readInto(at, label(block), room)
+        if (isHole(block)) {
+          room.fill(0)
+          return
+        }
+        const bytes = at ? await readBlock(block) : await readTail()
+        room.set(bytes.subarray(from - block * blockSize, to - block * blockSize))
+      }
+      // The blocks are read side by side: how many is the caller's to bound.
+      const placing: Promise<void>[] = []
+      for (let at = offset; at < end; ) {
+        const next = Math.min(end, (Math.floor(at / blockSize) + 1) * blockSize)
+        placing.push(place(at, next))
+        at = next
+      }
+      // All are waited for: nothing may write into the memory once this has failed.
+      for (const done of await Promise.allSettled(placing)) if (done.status === 'rejected') throw done.reason
     },
     async *extents(offset, length): AsyncIterable<Extent> {
       checkRange(this, offset, length)

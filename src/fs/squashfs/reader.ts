@@ -4,7 +4,14 @@ import { decodeBlock, loadCodec } from '../../bytes/codecs.js'
 import { assert, corrupt, LiveError } from '../../error.js'
 import type { Stat, Xattr, XattrFileSystem } from '../filesystem.js'
 import { decodeName } from '../name.js'
-import { type BlockDecoder, type BlockReader, openBlocks, parseSizeWord, type StoredAt } from './blocks.js'
+import {
+  type BlockDecoder,
+  type BlockPlacer,
+  type BlockReader,
+  openBlocks,
+  parseSizeWord,
+  type StoredAt,
+} from './blocks.js'
 import { LISTING_EXTRA, type Listed, parseListing } from './directory.js'
 import { type SquashFile, type SquashFileParts, squashFile } from './file.js'
 import { type DirectoryInode, type FileInode, type Inode, inodeSize, parseInode, parseRdev } from './inode.js'
@@ -42,8 +49,11 @@ export interface Squashfs extends XattrFileSystem {
 }
 
 export interface SquashfsOptions {
-  /** expands data blocks elsewhere, such as in worker threads; `depth` blocks are kept in flight. Without it, here and one by one. */
-  readonly decoder?: { readonly decode: BlockDecoder; readonly depth: number }
+  /**
+   * expands data blocks elsewhere, such as in worker threads; `depth` blocks are kept in flight. Without it, here and one by one.
+   * `decodeInto` does so for who reads into shared memory.
+   */
+  readonly decoder?: { readonly decode: BlockDecoder; readonly decodeInto?: BlockPlacer; readonly depth: number }
 }
 
 /** Where an inode was found, to read on behind it. */
@@ -78,7 +88,13 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   const metadata = openMetadata(image, compression)
   const compressor = await readCompressor(image, superblock, metadata)
   const decodeHere: BlockDecoder = async (name, input, capacity) => decodeBlock(name, input, capacity)
-  const blocks: BlockReader = openBlocks(image, compression, decoder?.decode ?? decodeHere, decoder?.depth ?? 0)
+  const blocks: BlockReader = openBlocks(
+    image,
+    compression,
+    decoder?.decode ?? decodeHere,
+    decoder?.depth ?? 0,
+    decoder?.decodeInto,
+  )
   const ids = await readIds(image, metadata, superblock)
   const fragments = await readFragments(image, metadata, superblock)
   let xattrTable: Promise<XattrTable> | undefined

@@ -84,16 +84,18 @@ describe('copyData', () => {
     const spied = {
       ...data,
       size: data.size,
-      read(offset: number, length: number) {
+      async read(offset: number, length: number) {
+        const bytes = await data.read(offset, length)
+        await new Promise(setImmediate)
         if (writing) readsWhileWriting++
-        return data.read(offset, length)
+        return bytes
       },
     }
     const slow = {
       ...to.device,
       async write(offset: number, bytes: Uint8Array) {
         writing = true
-        await new Promise(setImmediate)
+        for (let turns = 0; turns < 3; turns++) await new Promise(setImmediate)
         await to.device.write(offset, bytes)
         writing = false
       },

@@ -45,6 +45,29 @@ test('errors come back as they are, and the pool goes on', async () => {
   expect(await pool.decode('xz', block, 5000)).toEqual(sample(5000))
 })
 
+test('expands into shared memory, from shared memory or not', async () => {
+  const shared = (bytes: Uint8Array): Uint8Array => {
+    const copy = new Uint8Array(new SharedArrayBuffer(bytes.length + 3), 3)
+    copy.set(bytes)
+    return copy
+  }
+  for (const compressor of ENCODABLE) {
+    const bytes = sample(50_000, 3)
+    const block = encodeBlock(compressor, bytes, BLOCK)!
+    for (const input of [block, shared(block)]) {
+      const target = shared(new Uint8Array(bytes.length + 20))
+      expect(await pool.decodeInto(compressor.name, input, target.subarray(10, -5))).toBe(bytes.length)
+      expect(Buffer.compare(target.subarray(10, 10 + bytes.length), bytes)).toBe(0)
+      expect([...target.subarray(0, 10), ...target.subarray(-5)]).toEqual(Array(15).fill(0))
+      await expect(pool.decodeInto(compressor.name, input, target.subarray(0, 49_999))).rejects.toBeInstanceOf(
+        CodecError,
+      )
+      expect(target.subarray(-5)).toEqual(new Uint8Array(5))
+    }
+  }
+  await expect(pool.decodeInto('xz', noise(10), new Uint8Array(10))).rejects.toThrow('liveos bug')
+})
+
 test('a worker that dies rejects its jobs with IO, and the next job gets a new one', async () => {
   const body = 'import { parentPort } from "node:worker_threads"; parentPort.on("message", () => process.exit(1))'
   const fragile = openPool({ threads: 2, script: new URL(`data:text/javascript,${encodeURIComponent(body)}`) })

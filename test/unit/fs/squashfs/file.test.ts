@@ -62,6 +62,24 @@ describe('a file in a squashfs', () => {
     expect(decoded).toEqual([9])
   })
 
+  test('reads into memory that is given, whole blocks and parts of them', async () => {
+    for (const Memory of [ArrayBuffer, SharedArrayBuffer])
+      for (const [offset, length] of [
+        [0, BLOCK],
+        [3 * BLOCK, 4 * BLOCK],
+        [100, 50],
+        [5 * BLOCK - 10, 2 * BLOCK + 20],
+        [(BLOCKS - 1) * BLOCK, BLOCK],
+      ] as const) {
+        const { file, bytes, decoded } = made(DEPTH)
+        const target = new Uint8Array(new Memory(length + 2), 1, length)
+        await file.readInto(offset, target)
+        sameBytes(target, bytes.subarray(offset, offset + length))
+        expect(decoded).toHaveLength(Math.ceil((offset + length) / BLOCK) - Math.floor(offset / BLOCK))
+        expect([...new Uint8Array(target.buffer, 0, 1), ...new Uint8Array(target.buffer, length + 1)]).toEqual([0, 0])
+      }
+  })
+
   test('what a read gave is the caller’s own, however it was come by', async () => {
     for (const depth of [0, DEPTH]) {
       const { file, bytes } = made(depth)
