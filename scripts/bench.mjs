@@ -130,6 +130,8 @@ const refresh = async (what, base, overlay, more) => {
   return { ...result, size }
 }
 
+const READER = join(import.meta.dirname, 'bench-read.mjs')
+
 const benchRefresh = async () => {
   const forms = []
   for (const form of Object.keys(FORMS)) {
@@ -168,7 +170,9 @@ const benchTranscode = async () => {
       ...['--comp', to, '--block-size', String(FORMS[to].blockSize), '--no-verify'],
       ...(level ? ['--level', level] : []),
     ])
-    rows.push({ from: FORMS[from].label, to: label, whole: all, ours })
+    // What no program can leave out that starts from the old image: expanding it.
+    const decoding = await timed(`expanding ${from} alone`, [process.execPath, READER, base, overlay])
+    rows.push({ from: FORMS[from].label, to: label, whole: all, ours, decoding })
   }
   return rows
 }
@@ -231,7 +235,6 @@ const nbd = () => benchNbd({ dir, size: size / 2, say, liveos })
 
 const benchRead = async () => {
   const rows = []
-  const reader = join(import.meta.dirname, 'bench-read.mjs')
   for (const form of Object.keys(READ_FORMS)) {
     const image = await images.image(form)
     const overlay = FORMS[form] ? [await images.overlay(form, 5)] : []
@@ -246,7 +249,7 @@ const benchRead = async () => {
       nodes.push({ node: options.node22, version })
     }
     for (const { node, version } of nodes) {
-      const ours = await best(`reading, ${form}, Node ${version}`, [node, reader, image, ...overlay])
+      const ours = await best(`reading, ${form}, Node ${version}`, [node, READER, image, ...overlay])
       const [major, minor] = version.slice(1).split('.').map(Number)
       const native = form === 'zstd' && (major > 22 || (major === 22 && minor >= 15))
       rows.push({
