@@ -11,9 +11,13 @@ const parseTime = (text: string): number => {
   return Number(count) * UNITS[unit]!
 }
 
+const DAY = 24 * 3600
+
 const atLeastOne = (text: string): number => {
   const seconds = parseTime(text)
   if (seconds < 1) throw new Error('a second at least.')
+  // a timer of this process can't wait for a month, and then does not wait at all
+  if (seconds > DAY) throw new Error('a day (24h) at most.')
   return seconds
 }
 

@@ -259,6 +259,9 @@ const isSame = (a: EntryPlan, b: EntryPlan): boolean =>
  * @throws NOT_FOUND, USAGE  no such entry; READ_ONLY, IO  the target can't be opened
  */
 export const bootPlans = async (input: TargetInput, options: BootPlanOptions = {}): Promise<BootPlans> => {
+  const { dracut } = options
+  if (dracut !== undefined && !(Number.isSafeInteger(dracut) && dracut > 0))
+    throw new LiveError('USAGE', `${dracut} is no version of dracut: they are whole numbers, such as 59 or 107`)
   const source = await openSource(input.target ?? (await findRunning()))
   try {
     // an overlay may lie on any partition: --partition says where the live system is, and so which menus count

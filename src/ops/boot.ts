@@ -1,5 +1,5 @@
 import { copyFile } from 'node:fs/promises'
-import { availableParallelism, freemem } from 'node:os'
+import { availableParallelism, freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
 import type { Device } from '../block/device.js'
 import { createFile, openWritableFile } from '../block/file.js'
@@ -157,6 +157,11 @@ const isCd = ({ kind, volumes }: Source): boolean => kind !== 'device' && volume
 const checkNumbers = ({ memory, cpus }: BootOptions): void => {
   if (memory !== undefined && memory < 64 * MIB)
     throw new LiveError('USAGE', 'a machine needs more memory than that: write --memory 2G')
+  if (memory !== undefined && memory > totalmem())
+    throw new LiveError(
+      'USAGE',
+      `a machine can't have more memory than this computer, which has ${Math.floor(totalmem() / MIB)} MiB`,
+    )
   if (cpus !== undefined && !(Number.isInteger(cpus) && cpus >= 1 && cpus <= 255))
     throw new LiveError('USAGE', `${cpus} is no number of processors`)
 }

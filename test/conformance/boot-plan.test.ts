@@ -121,6 +121,7 @@ needTools(...IMAGE_TOOLS).describe('a stick in an image', () => {
     expect(only(await planned(target, { args: 'rd.live.overlay.readonly' }))).toMatchObject({ changes: 'lost' })
     expect(only(await planned(target, { entry: '1' })).changes).toBe('kept')
     await failure(bootPlans({ target }, { entry: 'no such entry' }), 'USAGE')
+    for (const dracut of [0, 59.5]) await failure(bootPlans({ target }, { dracut }), 'USAGE')
     const asked = `rd.overlay=UUID=${FAT_ID}:/LiveOS/${OVERLAY}`
     const args = { entry: 'Start Sample Live', args: asked }
     expect(only(await planned(target, { ...args, dracut: 109 })).changes).toBe('kept')

@@ -209,6 +209,7 @@ it('tells what is wrong with a request, and what to do', async () => {
     [[image, '--serial', '--args', 'quiet'], 'USAGE', '--entry'],
     [[image, '--serial', '--persist', '--as', 'cd'], 'USAGE', 'CD'],
     [[image, '--serial', '--memory', '1K'], 'USAGE', 'memory'],
+    [[image, '--serial', '--memory', '9999999G'], 'USAGE', 'more memory than this computer'],
     [[image, '--serial', '--cpus', '0'], 'USAGE', 'processors'],
     [[`${image}.none`, '--serial'], 'NOT_FOUND', 'there is no'],
     [['/proc', '--serial'], 'USAGE', 'on no disk'],

@@ -219,6 +219,7 @@ it('wrong words', async () => {
     ['--warn', '90', '--critical', '80'],
     ['--warn', '101'],
     ['--interval', '0'],
+    ['--interval', '25h'],
     ['--interval', 'soon'],
     ['--tell', 'pigeon'],
     ['--metrics', '--json'],
