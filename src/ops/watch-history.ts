@@ -26,11 +26,14 @@ export interface Ring {
   append(line: Readonly<Record<string, unknown>>): Promise<void>
 }
 
+/** More lines than any watch writes: behind the last number that can be counted none would be found again. */
+const MOST_LINES = 2 ** 40
+
 const parseLine = (bytes: Uint8Array): Line | undefined => {
   try {
     const line: unknown = JSON.parse(Buffer.from(bytes).toString())
     const isLine = typeof line === 'object' && line !== null && 'n' in line && Number.isSafeInteger(line.n)
-    return isLine && (line as Line).n > 0 ? (line as Line) : undefined
+    return isLine && (line as Line).n > 0 && (line as Line).n < MOST_LINES ? (line as Line) : undefined
   } catch {
     return undefined
   }

@@ -54,6 +54,17 @@ it('what is no line is none: torn, foreign, empty, of another place', async () =
   }
 })
 
+it('a number behind which nobody can count is no line, and what is written after it is found again', async () => {
+  const { file, folder } = await fresh()
+  const n = Number.MAX_SAFE_INTEGER
+  const bytes = Buffer.alloc(RING_LINES * 512, ' ')
+  bytes.write(`${JSON.stringify({ n })}\n`, ((n - 1) % RING_LINES) * 512)
+  await writeFile(file, bytes)
+  const ring = await openRing(folder, NAME)
+  for (const used of [1, 2]) await ring.append({ used })
+  expect((await openRing(folder, NAME)).lines.map(({ used }) => used)).toEqual([1, 2])
+})
+
 it('a link is neither read nor written through', async () => {
   const { dir, file, folder } = await fresh()
   const other = join(dir, 'precious')
