@@ -1,4 +1,6 @@
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { openView } from '../../src/liveos/view.js'
@@ -17,7 +19,7 @@ import { random } from '../support/random.js'
 import { finished } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
-const { it } = needOverlayMount()
+const { it } = needOverlayMount('tar', 'mkfs.vfat', 'mcopy', 'mmd')
 const path = temporary()
 
 const LABEL = 'OVL'
@@ -213,3 +215,82 @@ for (const [n, given] of CASES.entries())
     }
     await rm(at, { recursive: true })
   }, 60_000)
+
+/** What no mount of today leaves, and none refuses: marks set by hand in the upper directory. */
+const setByHand = (upper: string): void => {
+  const mark = (path: string, name: string, value: string): void =>
+    void execFileSync('setfattr', ['-n', `trusted.overlay.${name}`, '-v', value, join(upper, path)])
+  const directory = (path: string, marks: Readonly<Record<string, string>> = {}): void => {
+    mkdirSync(join(upper, path), { recursive: true })
+    for (const [name, value] of Object.entries(marks)) mark(path, name, value)
+  }
+  const empty = (path: string): void => {
+    writeFileSync(join(upper, path), '')
+    mark(path, 'whiteout', '')
+  }
+  directory('to nothing', { redirect: '/no/where' })
+  directory('to a file', { redirect: '/etc/passwd' })
+  directory('to a deletion', { redirect: '/srv/deleted' })
+  directory('both', { redirect: '/usr/lib', opaque: 'y' })
+  directory('far', { redirect: '/usr/lib/deep' })
+  directory('usr/lib', { opaque: 'y' })
+  directory('usr/lib/back', { redirect: '/usr/bin' })
+  directory('usr/lib/lost', { redirect: 'bin' })
+  execFileSync('mknod', [join(upper, 'usr/bin'), 'c', '0', '0'])
+  execFileSync('mknod', [join(upper, 'usr/lib/nothing to delete'), 'c', '0', '0'])
+  directory('etc', { opaque: 'x' })
+  empty('etc/passwd')
+  directory('home/user', { opaque: 'n' })
+  writeFileSync(join(upper, 'srv'), 'a file over a directory')
+}
+
+it('marks set by hand: what the kernel makes of them', async () => {
+  const at = await path('by hand')
+  const given: Case = { base: 'flat squashfs', options: 'redirect_dir=on,metacopy=on' }
+  const stick = await makeStick(at, given)
+  await mountedAt(['-t', 'ext4', '-o', 'loop', stick], join(at, 'mnt'), async () =>
+    setByHand(join(at, 'mnt/LiveOS', OVERLAY)),
+  )
+  const { after } = await onKernel(at, stick, given, () => {})
+  const view = await openView({ target: stick }, 'root')
+  try {
+    expect(sorted(await ourTree(view.fs))).toEqual(sorted(after))
+  } finally {
+    await view.close()
+  }
+}, 60_000)
+
+it('the same tree of a mounted stick, and of a filesystem in a file on a FAT', async () => {
+  const numbers = random()
+  const at = await path('elsewhere')
+  const given: Case = { base: 'nested ext4', options: 'redirect_dir=on,metacopy=on' }
+  const stick = await makeStick(at, given)
+  const { after } = await onKernel(at, stick, given, root => editAtRandom(root, numbers, 60))
+  const shown = async (target: string): Promise<Record<string, Seen>> => {
+    const view = await openView({ target }, 'root')
+    try {
+      expect(view.findings).toEqual([])
+      return sorted(await ourTree(view.fs))
+    } finally {
+      await view.close()
+    }
+  }
+  const fat = join(at, 'fat.img')
+  await mountedAt(['-t', 'ext4', '-o', 'loop,ro', stick], join(at, 'mnt'), async () => {
+    const live = join(at, 'mnt/LiveOS')
+    expect(await shown(join(at, 'mnt')), `seed ${numbers.seed}`).toEqual(sorted(after))
+    await mkdir(join(at, 'none'))
+    const overlay = await makeExt4(join(at, 'overlay.img'), 16, ['-t', 'ext4', '-I', '256'], join(at, 'none'))
+    await mountedAt(['-t', 'ext4', '-o', 'loop', overlay], join(at, 'inner'), async () => {
+      await run('cp', ['-a', join(live, OVERLAY), join(at, 'inner/overlayfs')])
+      await mkdir(join(at, 'inner/ovlwork'))
+    })
+    await writeFile(fat, '')
+    await truncate(fat, 40 << 20)
+    await run('mkfs.vfat', ['-F', '32', '-s', '1', '-n', 'LIVE', '-i', '1A2B3C4D', fat])
+    await run('mmd', ['-i', fat, '::LiveOS'])
+    await run('mcopy', ['-i', fat, join(live, 'squashfs.img'), '::LiveOS'])
+    await run('mcopy', ['-i', fat, overlay, '::LiveOS/overlay-LIVE-1A2B-3C4D'])
+  })
+  expect(await shown(fat), `seed ${numbers.seed}`).toEqual(sorted(after))
+}, 60_000)

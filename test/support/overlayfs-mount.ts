@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
@@ -80,7 +80,8 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 
 /** The attributes of all below a directory, by path. */
 const attributesBelow = (at: string): Map<string, Record<string, string>> => {
-  const text = execFileSync('getfattr', ['-R', '-h', '--absolute-names', '-d', '-m', '-', '-e', 'hex', at], {
+  // names that are listed and not found are no names
+  const { stdout: text } = spawnSync('getfattr', ['-R', '-h', '--absolute-names', '-d', '-m', '-', '-e', 'hex', at], {
     encoding: 'utf8',
     maxBuffer: 1 << 28,
   })

@@ -180,6 +180,14 @@ export const compareUpper = async (comparing: Comparing): Promise<UpperTree> => 
 
   const meet = async (parent: LeafPair, before: Leaf, after: Leaf): Promise<void> => {
     if (await isUntouched(after, before.path)) return
+    const from = moves.from.get(after.path)
+    // of a directory that was renamed itself, names may have been moved out of it or into it
+    if (from === undefined ? moves.left.has(before.path) : from !== before.path) {
+      parent.namesChanged = true
+      gone.push(before)
+      come.push(after)
+      return
+    }
     if (await isOther(before, after)) parent.namesChanged = true
     const pair: LeafPair = { before, after, renamed: false, namesChanged: false }
     pairs.push(pair)
