@@ -1,20 +1,18 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, fchmodSync, fchownSync, futimesSync, lstatSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, futimesSync } from 'node:fs'
 import { isLiveError, LiveError } from '../error.js'
 import { hasXattrs } from '../fs/filesystem.js'
 import { encodeName, printableName } from '../fs/name.js'
 import type { FolderTraits } from '../host/folder.js'
 import { canSetXattrs, hostTime, type Keeping, modeFor, tellLost, xattrSetter } from './copy-attributes.js'
-import { isFatal } from './copy-file.js'
 import { type CopyCounts, type CopyFindings, noCounts } from './copy-findings.js'
 import { hostName } from './copy-names.js'
 import { enterPlace, obstacle, openTarget, type Place, shownPath } from './copy-place.js'
 import {
   type Into,
+  type Made,
   OBSTACLES,
   type Putting,
-  pathIn,
-  putFile,
   putHardLink,
   putSpecial,
   putSymlink,
@@ -23,7 +21,10 @@ import {
   tellOrThrow,
   xattrsFor,
 } from './copy-put.js'
+import { putFile } from './copy-put-file.js'
 import { type CopyItem, type CopySource, hardLinks } from './copy-source.js'
+import { isFatal } from './copy-write.js'
+import { openWriter, type WriterOptions } from './copy-writer.js'
 
 /** How a tree is put into a directory. */
 export interface DirectoryCopy {
@@ -35,10 +36,12 @@ export interface DirectoryCopy {
   readonly traits: FolderTraits
   readonly findings: CopyFindings
   readonly signal: AbortSignal | undefined
+  /** of the thread that writes; another than usual only in tests */
+  readonly writing?: WriterOptions | undefined
   onBytes(bytes: number): void
 }
 
-/** Files being written at a time; each holds two pieces of 1 MiB at most. */
+/** Files being read at a time; each holds two pieces of 1 MiB at most. */
 const FILES_AT_ONCE = 8
 
 /** A directory of the target that things are being put into. It gets its attributes when the last of them let it go. */
@@ -54,9 +57,10 @@ interface Level {
   readonly open: OpenDirectory | undefined
 }
 
-/** Work of which at most FILES_AT_ONCE run. After a failure none starts. */
+/** Work of which at most FILES_AT_ONCE run, and what follows of it. After a failure none starts. */
 const crew = (onFailure: () => void) => {
   let running = 0
+  let following = 0
   let wake = (): void => {}
   const oneEnds = (): Promise<void> => new Promise(resolve => (wake = resolve))
   let failed: { readonly error: unknown } | undefined
@@ -84,8 +88,20 @@ const crew = (onFailure: () => void) => {
       running++
       void run(work)
     },
+    /** Waits for nobody to be fewer: what was begun is to be ended. */
+    async follow(work: () => Promise<void>): Promise<void> {
+      following++
+      try {
+        await work()
+      } catch (error) {
+        failWith(error)
+      } finally {
+        following--
+        wake()
+      }
+    },
     async settle(): Promise<void> {
-      while (running > 0) await oneEnds()
+      while (running > 0 || following > 0) await oneEnds()
     },
   }
 }
@@ -105,6 +121,9 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
   if (copy.signal?.aborted) abort()
   const token = randomBytes(4).toString('hex')
   let parts = 0
+  const writer = openWriter(copy.writing)
+  stop.signal.addEventListener('abort', () => writer.stop())
+  const files = crew(() => stop.abort())
   const setsXattrs = keeping.xattrs && hasXattrs(from) && (await canSetXattrs())
   const putting: Putting = {
     ...copy,
@@ -112,6 +131,8 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     setsXattrs,
     counts: noCounts(),
     setter: xattrSetter(findings, stop.signal),
+    writer,
+    fail: error => files.failWith(error),
     signal: stop.signal,
     partName: () => Buffer.from(`.liveos-part-${token}-${parts++}`),
   }
@@ -147,6 +168,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
       hold: () => void holders++,
       async letGo() {
         if (--holders > 0) return
+        writer.forget(place.id)
         const isOurs = open.item !== undefined && (place.isFresh || overwrite)
         const xattrs = isOurs && !stop.signal.aborted ? await xattrsFor(putting, open.item!) : []
         if (xattrs.length === 0) finish(open)
@@ -190,8 +212,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     }
   }
 
-  const files = crew(() => stop.abort())
-  const links = hardLinks<Promise<{ path: Uint8Array; inode: bigint } | undefined>>()
+  const links = hardLinks<Promise<Made>>()
 
   const copyOne = async (open: OpenDirectory, item: CopyItem): Promise<void> => {
     const { path, stat, names } = item
@@ -203,30 +224,32 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
       tellObstacle(putting, path, blocked)
       return
     }
-    if (stat.kind !== 'file') {
-      try {
-        await (stat.kind === 'symlink' ? putSymlink : putSpecial)(putting, open, item, name)
-      } catch (error) {
-        if (!isLiveError(error) || isFatal(error)) throw error
-        tell(putting, 'UNREADABLE', path, error.message)
-      }
-      return
+    if (stat.kind === 'symlink' || stat.kind === 'file') open.hold()
+    const letGo = (): void => void files.follow(() => open.letGo())
+    try {
+      if (stat.kind === 'symlink') await putSymlink(putting, open, item, name, letGo)
+      else if (stat.kind !== 'file') await putSpecial(putting, open, item, name)
+    } catch (error) {
+      if (stat.kind === 'symlink') letGo()
+      if (!isLiveError(error) || isFatal(error)) throw error
+      tell(putting, 'UNREADABLE', path, error.message)
     }
+    if (stat.kind !== 'file') return
     const first = links.first(item)
-    let settle: (made: { path: Uint8Array; inode: bigint } | undefined) => void = () => {}
+    let settle: (made: Made) => void = () => {}
     if (!first) links.remember(item, new Promise(resolve => (settle = resolve)))
-    open.hold()
+    const done = (made: Made): void => {
+      settle(made)
+      letGo()
+    }
     await files.start(async () => {
-      let made: { path: Uint8Array; inode: bigint } | undefined
       try {
         const other = await first
-        if (other && putHardLink(putting, open, item, name, other.path, other.inode)) return
-        const isPut = await putFile(putting, open, item, name)
-        if (isPut && stat.linkCount > 1)
-          made = { path: pathIn(open.place, name), inode: lstatSync(open.place.at(name), { bigint: true }).ino }
-      } finally {
-        settle(made)
-        await open.letGo()
+        if (other && (await putHardLink(putting, open, item, name, other))) done(undefined)
+        else await putFile(putting, open, item, name, done)
+      } catch (error) {
+        done(undefined)
+        throw error
       }
     })
   }
@@ -270,6 +293,8 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
       files.failWith(error)
     }
     await files.settle()
+    await writer.drain()
+    await files.settle()
     if (copy.signal?.aborted)
       throw new LiveError('CANCELLED', `copying to ${copy.to} was cancelled`, {}, copy.signal.reason)
     files.check()
@@ -280,6 +305,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     copy.signal?.removeEventListener('abort', abort)
     // where it ended early, directories get what they can and are closed
     stop.abort()
+    await writer.close()
     await setter.drop()
     while (levels.length > 0)
       await levels

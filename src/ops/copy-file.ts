@@ -1,10 +1,10 @@
-import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, futimesSync, openSync, writeSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { copyData } from '../block/copy.js'
-import { type Device, isZero, type WritableDevice } from '../block/device.js'
+import type { Device, WritableDevice } from '../block/device.js'
 import { assert, isLiveError, type LiveError, systemError } from '../error.js'
 import type { Stat } from '../fs/filesystem.js'
 import { hostTime, type Keeping, modeFor } from './copy-attributes.js'
+import { NEW_FILE } from './copy-write.js'
 
 /** How a file is written. */
 export interface FileCopy {
@@ -27,10 +27,7 @@ export interface FileCopied {
   readonly error?: LiveError
 }
 
-/** Up to this size a file is written by calls that wait: four times as fast, and as short as some pages of the cache take. */
-const SMALL = 1 << 18
 const BLOCK = 4096
-const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | (constants.O_NOFOLLOW ?? 0)
 
 /** The source's error, to be told from one of the target. */
 class Unreadable extends Error {
@@ -57,8 +54,8 @@ const watched = (from: Device): Device => ({
   },
 })
 
-/** All of a small file, or as much as can be read from its start. */
-const readSmall = async (from: Device): Promise<{ bytes: Uint8Array; error?: LiveError }> => {
+/** All of a small file, or as much as can be read from its start. @throws CANCELLED */
+export const readSmall = async (from: Device): Promise<{ bytes: Uint8Array; error?: LiveError }> => {
   try {
     return { bytes: await from.read(0, from.size) }
   } catch (error) {
@@ -78,35 +75,6 @@ const readUpTo = async (from: Device, offset: number, end: number): Promise<Uint
   return Buffer.concat(parts)
 }
 
-const copySmall = async ({ from, to, stat, keeping, extraMode, keepPartial }: FileCopy): Promise<FileCopied> => {
-  const { bytes, error } = await readSmall(from)
-  if (error && !keepPartial) return { size: 0, error }
-  const fd = openSync(to, NEW, 0o600)
-  try {
-    let end = 0
-    for (let at = 0; at < bytes.length; ) {
-      // runs of blocks that hold something; the rest are holes
-      let next = at
-      const stop = (from: number): number => Math.min(bytes.length, from + BLOCK)
-      while (next < bytes.length && (bytes[next] !== 0 || !isZero(bytes.subarray(next, stop(next))))) next = stop(next)
-      for (let done = at; done < next; ) {
-        const count = writeSync(fd, bytes, done, next - done, done)
-        done += count
-        end = done
-      }
-      at = next < bytes.length ? stop(next) : next
-    }
-    if (end < bytes.length) ftruncateSync(fd, bytes.length)
-    if (keeping.owners) fchownSync(fd, stat.uid, stat.gid)
-    if (keeping.modes) fchmodSync(fd, modeFor(stat, keeping) | extraMode)
-    const time = hostTime(stat)
-    futimesSync(fd, time, time)
-  } finally {
-    closeSync(fd)
-  }
-  return error ? { size: bytes.length, error } : { size: bytes.length }
-}
-
 const target = (handle: FileHandle, name: string, size: number): WritableDevice => ({
   name,
   size,
@@ -123,9 +91,15 @@ const target = (handle: FileHandle, name: string, size: number): WritableDevice 
   async close() {},
 })
 
-const copyLarge = async (copy: FileCopy): Promise<FileCopied> => {
+/**
+ * Writes a new file with owner, mode and time. Holes stay holes, and blocks of 4 KiB that are zero become some.
+ *
+ * @returns  also where the source can't be read: then the file may be there in part, or not at all
+ * @throws   errors of the system where the target can't be written; CANCELLED
+ */
+export const copyFile = async (copy: FileCopy): Promise<FileCopied> => {
   const { from, to, stat, keeping, extraMode, keepPartial, signal } = copy
-  const handle = await open(to, NEW, 0o600)
+  const handle = await open(to, NEW_FILE, 0o600)
   try {
     let done = 0
     let failed: LiveError | undefined
@@ -158,34 +132,6 @@ const copyLarge = async (copy: FileCopy): Promise<FileCopied> => {
     await handle.close()
   }
 }
-
-/**
- * Writes a new file with owner, mode and time. Holes stay holes, and blocks of 4 KiB that are zero become some.
- *
- * @returns  also where the source can't be read: then the file may be there in part, or not at all
- * @throws   errors of the system where the target can't be written; CANCELLED
- */
-export const copyFile = async (copy: FileCopy): Promise<FileCopied> =>
-  copy.from.size <= SMALL ? copySmall(copy) : copyLarge(copy)
-
-/** Errors of a target after which no other file would do better. */
-export const isFatal = (error: unknown): boolean =>
-  error instanceof Error &&
-  'code' in error &&
-  [
-    'ENOSPC',
-    'EDQUOT',
-    'EROFS',
-    'EIO',
-    'ENXIO',
-    'ENODEV',
-    'EMFILE',
-    'ENFILE',
-    'ENOMEM',
-    'ESTALE',
-    'NO_SPACE',
-    'CANCELLED',
-  ].includes(String(error.code))
 
 /** An error of the target in words. */
 export const targetError = (error: unknown, shown: string): LiveError => systemError(error, `writing ${shown}`)

@@ -2,20 +2,28 @@ import { accessSync, closeSync, constants, fstatSync, lstatSync, mkdirSync, open
 import { LiveError, systemError } from '../error.js'
 import { decodeName, printableName } from '../fs/name.js'
 
+/** What must be known of a directory to give names in it. */
+export interface LandingPlace {
+  /** inodes that this copy put into it */
+  readonly made: Set<bigint>
+  /** this copy made the directory itself */
+  readonly isFresh: boolean
+  /** path of a name in it, for system calls */
+  at(name: Uint8Array): Buffer
+}
+
 /**
  * A directory of this computer that things are put into. It is held open, and names in it are reached by its number, so
  * that nobody can put a symlink in its way meanwhile. On systems without /proc they are reached by its path. All is done by
  * calls that wait: each is shorter than the way to another thread and back.
  */
-export interface Place {
+export interface Place extends LandingPlace {
+  /** a number that no other place of this process has or had */
+  readonly id: number
   readonly path: Buffer
-  /** inodes that this copy made in it */
-  readonly made: Set<bigint>
-  /** this copy made the directory itself */
-  readonly isFresh: boolean
   readonly inode: bigint
-  /** path of a name in it, for system calls */
-  at(name: Uint8Array): Buffer
+  /** how names in it are reached, with a slash at its end, a character for each byte */
+  readonly reached: string
   /** the same for other programs of this user */
   atForTools(name: Uint8Array): Buffer
   /** the directory's own number, for its attributes; to be closed */
@@ -25,6 +33,7 @@ export interface Place {
 export const errnoOf = (error: unknown): string =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 
+let opened = 0
 const SLASH = Buffer.from('/')
 const join = (path: Uint8Array, name: Uint8Array): Buffer => Buffer.concat([path, SLASH, name])
 let numbersWork: boolean | undefined
@@ -62,10 +71,12 @@ const openPlace = (reached: Buffer, path: Buffer, isFresh: boolean): Place => {
   const base = byNumber ? Buffer.from(`/proc/self/fd/${fd}`) : path
   const forTools = byNumber ? Buffer.from(`/proc/${process.pid}/fd/${fd}`) : path
   return {
+    id: opened++,
     path,
     made: new Set(),
     isFresh,
     inode,
+    reached: `${base.toString('latin1')}/`,
     at: name => join(base, name),
     atForTools: name => join(forTools, name),
     fd,
@@ -116,7 +127,11 @@ export const enterPlace = (parent: Place, name: Uint8Array): Entered => {
 export type Landing = 'done' | 'there' | 'collides' | 'directory'
 
 /** What is at a name, as far as it stands in the way of a copy; undefined where nothing does. */
-export const obstacle = (place: Place, name: Uint8Array, overwrite: boolean): Exclude<Landing, 'done'> | undefined => {
+export const obstacle = (
+  place: LandingPlace,
+  name: Uint8Array,
+  overwrite: boolean,
+): Exclude<Landing, 'done'> | undefined => {
   const there = lstatSync(place.at(name), { bigint: true, throwIfNoEntry: false })
   if (!there) return undefined
   if (place.made.has(there.ino)) return 'collides'
@@ -127,10 +142,10 @@ export const obstacle = (place: Place, name: Uint8Array, overwrite: boolean): Ex
 }
 
 /**
- * Gives a finished file its name. Looking and renaming are one step for this process, so that two files whose names the
- * filesystem takes for one don't replace each other.
+ * Gives a finished file its name. Looking and renaming are one step as one thread does it for all files of a copy, so that two
+ * whose names the filesystem takes for one don't replace each other.
  */
-export const land = (place: Place, part: Uint8Array, name: Uint8Array, overwrite: boolean): Landing => {
+export const land = (place: LandingPlace, part: Uint8Array, name: Uint8Array, overwrite: boolean): Landing => {
   const blocked = obstacle(place, name, overwrite)
   if (blocked) return blocked
   renameSync(place.at(part), place.at(name))

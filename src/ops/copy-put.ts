@@ -1,15 +1,16 @@
-import { chmodSync, lchownSync, linkSync, lstatSync, lutimesSync, symlinkSync, unlinkSync } from 'node:fs'
-import { isLiveError, type LiveError } from '../error.js'
+import { lchownSync, linkSync, lstatSync, lutimesSync, unlinkSync } from 'node:fs'
+import { isLiveError } from '../error.js'
 import { type FileSystem, hasXattrs, type Xattr } from '../fs/filesystem.js'
 import { encodeName, printableName } from '../fs/name.js'
 import type { FolderTraits } from '../host/folder.js'
 import { findTool, runTool } from '../host/process.js'
 import { hostTime, type Keeping, modeFor, settable, tellLost, type XattrSetter } from './copy-attributes.js'
-import { copyFile, isFatal, targetError } from './copy-file.js'
+import { targetError } from './copy-file.js'
 import type { CopyCounts, CopyFindings } from './copy-findings.js'
-import { hostName } from './copy-names.js'
-import { errnoOf, type Landing, land, type Place, shownPath } from './copy-place.js'
+import { errnoOf, type Landing, obstacle, type Place, shownPath } from './copy-place.js'
 import type { CopyItem } from './copy-source.js'
+import { charactersOf, isFatal, unpacked, type WriteTask } from './copy-write.js'
+import type { CopyWriter, Written } from './copy-writer.js'
 
 /** What those who put things into a directory share. */
 export interface Putting {
@@ -22,11 +23,18 @@ export interface Putting {
   readonly findings: CopyFindings
   readonly counts: CopyCounts
   readonly setter: XattrSetter
+  /** gives all names in the target, in the order in which they come to it */
+  readonly writer: CopyWriter
   readonly signal: AbortSignal
   /** a name that no other file has, for one that is not whole yet */
   partName(): Buffer
   onBytes(bytes: number): void
+  /** ends the copy with an error that was met where nobody waits */
+  fail(error: unknown): void
 }
+
+/** A file that has its name, for further names of it; undefined where it got none. */
+export type Made = { readonly path: Uint8Array; readonly inode: bigint } | undefined
 
 /** Where something is put: the place stays open until it is let go. */
 export interface Into {
@@ -86,31 +94,113 @@ const remove = (place: Place, part: Uint8Array): void => {
   }
 }
 
-/** Makes something under a passing name and gives it its own. */
-const put = async (
-  putting: Putting,
+/** What all tasks of an inode say. */
+export const taskFor = (
+  { overwrite, keeping }: Putting,
   { place }: Into,
-  { path }: CopyItem,
+  { stat }: CopyItem,
+  part: Uint8Array,
+  name: Uint8Array,
+): Omit<WriteTask, 'kind'> => ({
+  place: place.id,
+  directory: place.reached,
+  part: charactersOf(part),
+  name: charactersOf(name),
+  target: '',
+  isFresh: place.isFresh,
+  overwrite,
+  owner: keeping.owners ? { uid: stat.uid, gid: stat.gid } : undefined,
+  mode: undefined,
+  time: hostTime(stat),
+  tellInode: false,
+})
+
+/** How a task ended: undefined where it was not begun as the copy ends. @throws  errors of the target */
+const landingOf = ({ overwrite }: Putting, { place }: Into, name: Uint8Array, result: Written): Landing | undefined => {
+  if ('died' in result) throw result.died
+  if ('failure' in result) throw unpacked(result.failure)
+  if ('skipped' in result) return undefined
+  // which directories this copy made is known in this thread
+  return result.landing === 'directory' && obstacle(place, name, overwrite) === 'collides' ? 'collides' : result.landing
+}
+
+/** Of what has no bytes. */
+export const NOTHING = new Uint8Array(0)
+
+/** Gives what was made under a passing name its own. @throws  errors of the target */
+export const giveName = async (
+  putting: Putting,
+  into: Into,
+  item: CopyItem,
+  part: Uint8Array,
+  name: Uint8Array,
+): Promise<Landing | undefined> => {
+  const task: WriteTask = { kind: 'made', ...taskFor(putting, into, item, part, name) }
+  const result = await new Promise<Written>((resolve, reject) => {
+    putting.writer.write(task, NOTHING, resolve).catch(reject)
+  })
+  return landingOf(putting, into, name, result)
+}
+
+/** Makes something under a passing name and gives it its own. */
+export const put = async (
+  putting: Putting,
+  into: Into,
+  item: CopyItem,
   name: Uint8Array,
   make: (part: Buffer) => Promise<boolean>,
 ): Promise<boolean> => {
+  const { place } = into
   const part = putting.partName()
   let isDone = false
   try {
     if (!(await make(part))) return false
-    const landing = land(place, part, name, putting.overwrite)
+    const landing = await giveName(putting, into, item, part, name)
     isDone = landing === 'done'
-    if (landing !== 'done') tellObstacle(putting, path, landing)
+    if (landing && landing !== 'done') tellObstacle(putting, item.path, landing)
   } catch (error) {
-    tellOrThrow(putting, error, path, shownPath(pathIn(place, name)))
+    tellOrThrow(putting, error, item.path, shownPath(pathIn(place, name)))
   } finally {
     if (!isDone) remove(place, part)
   }
   return isDone
 }
 
+/** Hands a task over. `end` is told whether it has its name, and what is thrown there ends the copy. */
+export const handOver = async (
+  putting: Putting,
+  into: Into,
+  { path }: CopyItem,
+  name: Uint8Array,
+  task: WriteTask,
+  bytes: Uint8Array,
+  end: (isPut: boolean, inode: bigint | undefined) => void,
+): Promise<void> =>
+  putting.writer.write(task, bytes, result => {
+    let landing: Landing | undefined
+    try {
+      try {
+        landing = landingOf(putting, into, name, result)
+        if (landing && landing !== 'done') tellObstacle(putting, path, landing)
+      } catch (error) {
+        if (!(task.kind === 'symlink' && noSymlinks(error)))
+          tellOrThrow(putting, error, path, shownPath(pathIn(into.place, name)))
+        else putting.findings.lose('SYMLINKS_NOT_KEPT', 'the target holds no symbolic links', path, 'error')
+      }
+    } catch (error) {
+      putting.fail(error)
+    }
+    end(landing === 'done', 'inode' in result ? result.inode : undefined)
+  })
+
+const noSymlinks = (error: unknown): boolean =>
+  error instanceof Error &&
+  'syscall' in error &&
+  error.syscall === 'symlink' &&
+  ['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'].includes(errnoOf(error))
+
 /** What is the same for all kinds once they have their name. */
-const landed = (
+export const landed = (
   { findings, keeping, setter }: Putting,
   into: Into,
   { path, stat }: CopyItem,
@@ -127,90 +217,29 @@ const landed = (
   })
 }
 
-/** Copies a regular file. @returns true where it has its name now */
-export const putFile = async (putting: Putting, into: Into, item: CopyItem, name: Uint8Array): Promise<boolean> => {
-  const { from, keeping, keepPartial, counts, signal } = putting
-  const { path, stat } = item
-  const { place } = into
-  const xattrs = await xattrsFor(putting, item)
-  // who may not write may not set attributes either
-  const isLate = xattrs.length > 0 && (stat.mode & 0o200) === 0 && process.getuid?.() !== 0
-  let error: LiveError | undefined
-  let written = 0
-  let partial: Uint8Array | undefined
-  let reported = 0
-  const onBytes = (bytes: number): void => {
-    putting.onBytes(bytes - reported)
-    reported = bytes
-  }
-  const isPut = await put(putting, into, item, name, async part => {
-    try {
-      const device = await from.open(path)
-      try {
-        const extraMode = isLate ? 0o200 : 0
-        const to = place.at(part)
-        const copied = await copyFile({ from: device, to, stat, keeping, extraMode, keepPartial, signal, onBytes })
-        error = copied.error
-        written = copied.size
-      } finally {
-        await device.close()
-      }
-    } catch (caught) {
-      if (!isLiveError(caught) || isFatal(caught)) throw caught
-      error = caught
-    }
-    if (error && keepPartial && written > 0) {
-      partial = hostName(Buffer.concat([name, Buffer.from('.partial')]), putting.traits.kind).name
-      const landing = land(place, part, partial, putting.overwrite)
-      if (landing !== 'done') partial = undefined
-    }
-    return !error
-  })
-  onBytes(stat.size)
-  if (error)
-    tell(
-      putting,
-      'UNREADABLE',
-      path,
-      `${error.message}; ${partial ? `its first ${written} bytes are kept as ${shownPath(partial)}` : 'nothing of it was kept'}`,
-    )
-  if (!isPut) return false
-  counts.files++
-  counts.bytes += written
-  landed(
-    putting,
-    into,
-    item,
-    name,
-    xattrs,
-    isLate ? () => chmodSync(place.at(name), modeFor(stat, keeping)) : undefined,
-  )
-  return true
-}
-
 /**
  * Gives a file one more name.
  *
- * @param to  its first name's path
- * @param inode  what that path must lead to
+ * @param made  its first name, which must lead to that inode
  * @returns  false where the target takes no more links: then it is to be copied again
  */
-export const putHardLink = (
+export const putHardLink = async (
   putting: Putting,
-  { place }: Into,
-  { path }: CopyItem,
+  into: Into,
+  item: CopyItem,
   name: Uint8Array,
-  to: Uint8Array,
-  inode: bigint,
-): boolean => {
+  made: NonNullable<Made>,
+): Promise<boolean> => {
+  const { place } = into
+  const { path } = item
   const part = putting.partName()
   try {
-    linkSync(Buffer.from(to), place.at(part))
+    linkSync(Buffer.from(made.path), place.at(part))
     // somebody may have changed the target: what was linked then is not ours
-    if (lstatSync(place.at(part), { bigint: true }).ino === inode) {
-      const landing = land(place, part, name, putting.overwrite)
+    if (lstatSync(place.at(part), { bigint: true }).ino === made.inode) {
+      const landing = await giveName(putting, into, item, part, name)
       if (landing === 'done') putting.counts.hardLinks++
-      else tellObstacle(putting, path, landing)
+      else if (landing) tellObstacle(putting, path, landing)
       return true
     }
   } catch (error) {
@@ -222,26 +251,29 @@ export const putHardLink = (
   return false
 }
 
-/** Copies a symlink. @throws  errors of the source */
-export const putSymlink = async (putting: Putting, into: Into, item: CopyItem, name: Uint8Array): Promise<void> => {
-  const { from, keeping, findings, counts } = putting
-  const to = Buffer.from(encodeName(await from.readLink(item.path)))
+/**
+ * Hands over a symlink.
+ *
+ * @param done  as of a file
+ * @throws  errors of the source
+ */
+export const putSymlink = async (
+  putting: Putting,
+  into: Into,
+  item: CopyItem,
+  name: Uint8Array,
+  done: () => void,
+): Promise<void> => {
+  const target = charactersOf(encodeName(await putting.from.readLink(item.path)))
   const xattrs = await xattrsFor(putting, item)
-  const isPut = await put(putting, into, item, name, async part => {
-    const at = into.place.at(part)
-    try {
-      symlinkSync(to, at)
-    } catch (error) {
-      if (!['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'].includes(errnoOf(error))) throw error
-      findings.lose('SYMLINKS_NOT_KEPT', 'the target holds no symbolic links', item.path, 'error')
-      return false
+  const task: WriteTask = { kind: 'symlink', ...taskFor(putting, into, item, putting.partName(), name), target }
+  await handOver(putting, into, item, name, task, NOTHING, isPut => {
+    if (isPut) {
+      putting.counts.symlinks++
+      landed(putting, into, item, name, xattrs)
     }
-    setOwnerAndTime(at, item, keeping)
-    return true
+    done()
   })
-  if (!isPut) return
-  counts.symlinks++
-  landed(putting, into, item, name, xattrs)
 }
 
 const setOwnerAndTime = (at: Buffer, { stat }: CopyItem, { owners }: Keeping): void => {
