@@ -1,5 +1,15 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -23,23 +33,39 @@ const loopsBelow = (folder: string): string[] =>
     })
     .map(name => `/dev/${name}`)
 
+const clear = (folder: string): void => {
+  if (process.platform === 'linux') {
+    for (const at of mountsBelow(folder)) spawnSync('umount', ['-l', at])
+    for (const loop of loopsBelow(folder)) spawnSync('losetup', ['-d', loop])
+  }
+  rmSync(folder, { recursive: true, force: true })
+}
+
+const HOUR_MS = 3_600_000
+
+/** Folders that runs left which were killed: no process has their number, and they are older than a run can be. */
+const leftBehind = (): string[] =>
+  readdirSync(tmpdir())
+    .filter(name => {
+      const pid = /^liveos-run-(\d+)-/.exec(name)?.[1]
+      if (pid === undefined || existsSync(`/proc/${pid}`)) return false
+      const stats = statSync(join(tmpdir(), name), { throwIfNoEntry: false })
+      return stats !== undefined && stats.uid === process.getuid?.() && Date.now() - stats.mtimeMs > HOUR_MS
+    })
+    .map(name => join(tmpdir(), name))
+
 /**
  * Vitest's global setup: one folder for all temporary files of a run. Afterwards it is cleared away, with what a test that was
  * killed left mounted or attached there: a loop device that stays makes every look for loop devices start losetup.
  */
 export default (): (() => void) => {
-  const folder = mkdtempSync(join(tmpdir(), 'liveos-run-'))
+  for (const folder of leftBehind()) clear(folder)
+  const folder = mkdtempSync(join(tmpdir(), `liveos-run-${process.pid}-`))
   // also for tests that go on as another user
   chmodSync(folder, 0o1777)
   process.env.TMPDIR = folder
   process.env.LIVEOS_RUN_FOLDER = folder
-  return () => {
-    if (process.platform === 'linux') {
-      for (const at of mountsBelow(folder)) spawnSync('umount', ['-l', at])
-      for (const loop of loopsBelow(folder)) spawnSync('losetup', ['-d', loop])
-    }
-    rmSync(folder, { recursive: true, force: true })
-  }
+  return () => clear(folder)
 }
 
 /** What `find` finds, looked for once in a run: other processes of the run take it from the run's folder. */
