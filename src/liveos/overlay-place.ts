@@ -6,7 +6,7 @@ import { readPartitions } from '../block/partitions/reader.js'
 import { SECTOR } from '../block/snapshot/layout.js'
 import { isStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError } from '../error.js'
-import { type Folder, factsOf, isHostFolder, openFolder } from '../host/folder.js'
+import { type Folder, factsOf, isHostFolder, linkTarget, openFolder } from '../host/folder.js'
 import { nodeOf, partitionUuid } from '../host/partition-node.js'
 import { type DevicePart, placeFolder, placeName } from '../host/place-folder.js'
 import { RESET_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
@@ -28,6 +28,14 @@ export const parsePartitionName = (text: string): NamedPartition | undefined => 
 /** Name of a partition for `--overlay`. */
 export const partitionName = (disk: string, number: number): string => `${disk}:${number}`
 
+const MOST_LINKS = 40
+
+/** A file by its own name, so that what a verb leaves beside it is found by whatever link it is named next time. */
+export const withoutLinks = async (path: string, links = MOST_LINKS): Promise<string> => {
+  const to = links > 0 ? await linkTarget(path) : undefined
+  return to === undefined ? path : withoutLinks(resolve(dirname(path), to), links - 1)
+}
+
 /** What of a partition lies on its device. */
 export const partOf = (path: string, { number, start, length }: Partition, size: number): DevicePart => ({
   path: resolve(path),
@@ -46,7 +54,8 @@ const folderBeside = async (path: string, base: TargetFile | undefined): Promise
 }
 
 /** A partition or disk as the file of a target. */
-const placeFile = async (part: DevicePart, called: string, base: TargetFile | undefined): Promise<HostFile> => {
+const placeFile = async (named: DevicePart, called: string, base: TargetFile | undefined): Promise<HostFile> => {
+  const part = { ...named, path: await withoutLinks(named.path) }
   const isImage = (await factsOf(part.path))?.kind === 'file'
   // what a disk is called today it may not be called tomorrow
   const uuid = isImage || part.partition !== undefined ? undefined : await partitionUuid(part.path)
@@ -164,6 +173,7 @@ export const overlayFile = async (path: string, base: TargetFile | undefined): P
   if (facts.kind === 'directory') throw new LiveError('USAGE', `${path} is a directory, not overlay`, { path })
   await checkNoDisk(full, path)
   if (facts.kind === 'other') return wholeDevice(full, full, base)
-  const folder = await openFolder(dirname(full))
-  return { folder, name: basename(full), path: full, facts }
+  const own = await withoutLinks(full)
+  const folder = await openFolder(dirname(own))
+  return { folder, name: basename(own), path: own, facts }
 }

@@ -2,6 +2,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { LiveError, unsupported } from '../error.js'
 import { type Folder, openFolder, type ReadFolder } from '../host/folder.js'
 import { advised, marked } from '../liveos/advice.js'
+import { withoutLinks } from '../liveos/overlay-place.js'
 import { findBaseName, type Target, type TargetInput } from '../liveos/target.js'
 import type { RunOwner } from './refresh-owner.js'
 import { removeFile } from './replaced-file.js'
@@ -113,7 +114,7 @@ export interface CompactPlace {
 /** Looks for a compaction that was cut short, also where the overlay has no name of its own for the moment. @throws NOT_FOUND, USAGE */
 export const findCompact = async (input: TargetInput): Promise<CompactPlace> => {
   if (input.overlay !== undefined) {
-    const path = resolve(input.overlay)
+    const path = await withoutLinks(resolve(input.overlay))
     const folder = await openFolder(dirname(path))
     const overlay = basename(path)
     return { folder, overlay: (await folder.facts(compactStateName(overlay))) ? overlay : undefined }

@@ -7,6 +7,7 @@ import type { Finding } from '../finding.js'
 import { type Folder, factsOf } from '../host/folder.js'
 import { attachedLoop } from '../host/loops.js'
 import { marked, pathWord, readAs } from '../liveos/advice.js'
+import { withoutLinks } from '../liveos/overlay-place.js'
 import {
   findBaseName,
   findTarget,
@@ -140,7 +141,7 @@ export const checkState = async (input: TargetInput, home: Folder, { files }: Re
   await checkNotInUse(target)
   await checkWritable(target)
   const root = `${await realpath(dirname(home.path))}${sep}`
-  const elsewhere = input.overlay === undefined ? undefined : dirname(resolve(input.overlay))
+  const elsewhere = input.overlay === undefined ? undefined : dirname(await withoutLinks(resolve(input.overlay)))
   for (const { folder, name } of files) {
     const path = join(home.path, folder)
     const real = await realpath(path).catch(() => undefined)

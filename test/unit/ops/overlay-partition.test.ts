@@ -1,12 +1,13 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, readlink, rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { lockFile } from '../../../src/host/file-lock.js'
 import { parsePartitionName } from '../../../src/liveos/overlay-place.js'
 import { findTarget, type TargetInput } from '../../../src/liveos/target.js'
-import { planCompact } from '../../../src/ops/compact.js'
+import { planCompact, runCompact } from '../../../src/ops/compact.js'
+import { compactStateName, findCompact } from '../../../src/ops/compact-state.js'
 import { runDoctor } from '../../../src/ops/doctor.js'
 import { planGrow } from '../../../src/ops/grow.js'
 import { planMergeInPlace, runMergeInPlace } from '../../../src/ops/merge-in-place.js'
@@ -188,6 +189,37 @@ describe('recover', () => {
     await writeFile(`${one.image}.other`, bytes)
     await rename(`${one.image}.other`, one.image)
     await failure(finished(runRecover(target, plan)), 'REFUSED')
+  })
+})
+
+describe('a link', () => {
+  it('to the image: the way back lies beside the image, and is found by either name', async () => {
+    const one = await disk(invalid)
+    const links = await path(`links${count++}`)
+    await mkdir(links)
+    await symlink(one.image, join(links, 'link.img'))
+    const target = await findTarget({ ...one.input, overlay: `${join(links, 'link.img')}:3` })
+    const done = await finished(runRecover(target, await planRecover(target, { fsck: false })))
+    expect(done.undo).toBe('stick.img.partition3.undo')
+    expect(await readdir(links)).toEqual(['link.img'])
+    const again = await findTarget(one.input)
+    await finished(runUndo(again, await planUndo(again)))
+    expect(sha256(await partNow(one))).toBe(sha256(storeBytes(invalid)))
+  })
+
+  it('to an overlay in a file: compacted, it is still a link to it', async () => {
+    const one = await disk()
+    const [file, link] = [join(one.dir, 'overlay.img'), join(one.dir, 'link')]
+    await writeFile(file, storeBytes())
+    await symlink('overlay.img', link)
+    const input = { base: one.input.base, overlay: link }
+    expect(await findCompact(input)).toMatchObject({ overlay: undefined })
+    await writeFile(join(one.dir, compactStateName('overlay.img')), 'x')
+    expect(await findCompact(input)).toMatchObject({ overlay: 'overlay.img' })
+    await finished(runCompact(input, await planCompact(input, { size: 1 << 20 })))
+    expect(await readlink(link)).toBe('overlay.img')
+    expect((await readFile(file)).length).toBe(1 << 20)
+    expect(await viewOf(input)).toBe(sha256(MERGED))
   })
 })
 
