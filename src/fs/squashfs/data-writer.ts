@@ -177,10 +177,10 @@ const isRaw = (piece: Fresh, { rawData, rawFragments }: DataSettings): boolean =
   piece.kind === 'fresh' ? rawData : rawFragments
 
 /** What becomes of a fresh block; its bytes where it is kept as it is. @throws CORRUPT, IO  the source can't be read */
-const decide = async (piece: Fresh, settings: DataSettings, reading = readFresh(piece)): Promise<Decision> => {
-  const bytes = await reading
+const decide = async (piece: Fresh, settings: DataSettings, reading = startFresh(piece)): Promise<Decision> => {
+  const bytes = await reading.bytes
   if (piece.kind === 'fresh' && isZero(bytes)) return 'hole'
-  if (piece.kind === 'fresh' && (await isUnchanged(piece, bytes))) return 'verbatim'
+  if (piece.kind === 'fresh' && (await isUnchanged(reading, bytes))) return 'verbatim'
   return isRaw(piece, settings) ? bytes : 'encode'
 }
 
@@ -191,20 +191,18 @@ async function* toEncode(
   decisions: Queue<Decision>,
 ): AsyncGenerator<Uint8Array> {
   const { signal } = settings
-  const window: { readonly piece: Fresh; readonly bytes: Promise<Uint8Array> }[] = []
+  const window: { readonly piece: Fresh; readonly reading: Reading }[] = []
   const handOn = async function* (): AsyncGenerator<Uint8Array> {
-    const { piece, bytes } = window.shift()!
-    const decision = await decide(piece, settings, bytes)
+    const { piece, reading } = window.shift()!
+    const decision = await decide(piece, settings, reading)
     decisions.put(decision)
-    if (decision === 'encode') yield await bytes
+    if (decision === 'encode') yield await reading.bytes
   }
   try {
     for (const piece of layout.pieces()) {
       if ((piece.kind !== 'fresh' && piece.kind !== 'ends') || isRaw(piece, settings)) continue
       stopIf(signal)
-      const bytes = readFresh(piece)
-      bytes.catch(() => undefined)
-      window.push({ piece, bytes })
+      window.push({ piece, reading: startFresh(piece) })
       if (window.length >= settings.depth) yield* handOn()
     }
     while (window.length > 0) yield* handOn()
@@ -224,15 +222,32 @@ const readFresh = async (piece: Fresh): Promise<Uint8Array> => {
   return bytes
 }
 
-/** A touched block that came out as it was keeps its old form; an old block that can't be read is simply no match. */
-const isUnchanged = async (
-  { file, block, length }: Extract<Piece, { kind: 'fresh' }>,
-  bytes: Uint8Array,
-): Promise<boolean> => {
+/** A fresh block on its way, and what stood there before, to be compared; undefined where nothing of its length did. */
+interface Reading {
+  readonly bytes: Promise<Uint8Array>
+  readonly old: Promise<Uint8Array> | undefined
+}
+
+const startFresh = (piece: Fresh): Reading => {
+  // The old block first: the content may lie over it and finds it expanded then.
+  const old = piece.kind === 'fresh' ? readOld(piece) : undefined
+  old?.catch(() => undefined)
+  const bytes = readFresh(piece)
+  bytes.catch(() => undefined)
+  return { bytes, old }
+}
+
+const readOld = ({ file, block, length }: Extract<Piece, { kind: 'fresh' }>): Promise<Uint8Array> | undefined => {
   const old = file.reuse?.file
-  if (!old || block >= old.blockCount || old.lengthOf(block) !== length || !old.stored(block)) return false
+  if (!old || block >= old.blockCount || old.lengthOf(block) !== length || !old.stored(block)) return undefined
+  return old.readBlock(block)
+}
+
+/** A touched block that came out as it was keeps its old form; an old block that can't be read is simply no match. */
+const isUnchanged = async ({ old }: Reading, bytes: Uint8Array): Promise<boolean> => {
+  if (!old) return false
   try {
-    return Buffer.compare(await old.readBlock(block), bytes) === 0
+    return Buffer.compare(await old, bytes) === 0
   } catch {
     return false
   }
