@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import { openRecent } from '../bytes/recent.js'
 import { LiveError } from '../error.js'
 import { splitPath, type Xattr, type XattrFileSystem } from '../fs/filesystem.js'
 import { decodeName, encodeName } from '../fs/name.js'
-import { openRecent } from '../fs/recent.js'
 import type { DirectoryFileSystem } from './directory.js'
 import { findTool } from './process.js'
 

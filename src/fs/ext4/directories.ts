@@ -1,5 +1,5 @@
+import { openRecent } from '../../bytes/recent.js'
 import type { Entry } from '../filesystem.js'
-import { openRecent } from '../recent.js'
 import { type Ext4Inode, readInode } from './inode.js'
 import { ROOT_INODE, readListing } from './listing.js'
 import type { Volume } from './volume.js'

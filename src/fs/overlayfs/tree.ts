@@ -1,3 +1,4 @@
+import { openRecent } from '../../bytes/recent.js'
 import {
   type Entry,
   type FileKind,
@@ -7,7 +8,6 @@ import {
   splitPath,
   type Xattr,
 } from '../filesystem.js'
-import { openRecent } from '../recent.js'
 import { isXattrWhiteout, type Marks, type Namespace, parseIndexName, parseMarks } from './layout.js'
 
 /** The layers of an OverlayFS. */

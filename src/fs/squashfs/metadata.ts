@@ -1,8 +1,8 @@
 import type { Device } from '../../block/device.js'
 import type { CompressorName } from '../../bytes/codec.js'
 import { decodeBlock } from '../../bytes/codecs.js'
+import { openRecent } from '../../bytes/recent.js'
 import { corrupt, isLiveError } from '../../error.js'
-import { openRecent } from '../recent.js'
 import { METADATA_SIZE, METADATA_STORED } from './layout.js'
 
 const CACHED_BLOCKS = 128

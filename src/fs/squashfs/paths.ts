@@ -1,7 +1,7 @@
+import { openRecent } from '../../bytes/recent.js'
 import { corrupt, LiveError } from '../../error.js'
 import { type FileKind, splitPath } from '../filesystem.js'
 import { decodeName, encodeName } from '../name.js'
-import { openRecent } from '../recent.js'
 import type { Listed } from './directory.js'
 import type { DirectoryInode, Inode } from './inode.js'
 
