@@ -3,6 +3,7 @@ import { access, lstat, open, readdir, readlink } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Device } from '../block/device.js'
 import { openFile } from '../block/file.js'
+import { guardReads } from '../block/guard.js'
 import { parallel } from '../block/parallel.js'
 import { isLiveError, LiveError, systemError } from '../error.js'
 import { type Entry, type FileKind, type FileSystem, type Stat, splitPath } from '../fs/filesystem.js'
@@ -110,12 +111,10 @@ const splitDevice = (rdev: bigint): { major: number; minor: number } => {
 }
 
 /** A Device whose errors say which file they are about: it was opened by a number. */
-const named = (device: Device, name: string): Device => ({
-  ...device,
-  name,
-  async read(offset, length) {
+const named = (device: Device, name: string): Device =>
+  guardReads({ ...device, name }, async (offset, length, read) => {
     try {
-      return await device.read(offset, length)
+      return await read()
     } catch (error) {
       if (!isLiveError(error) || error.code === 'OUT_OF_RANGE') throw error
       throw new LiveError(
@@ -125,8 +124,7 @@ const named = (device: Device, name: string): Device => ({
         error,
       )
     }
-  },
-})
+  })
 
 /**
  * Opens a directory, such as a mounted stick, as a FileSystem. Its paths never leave the directory: `..` is no name and

@@ -149,7 +149,7 @@ export const openStack = async <F extends ReadFolder>(
     if (!target.overlay) return { target, base, overlay: undefined, root: base.origin, pool, close }
     const file = await opened(target.overlay)
     const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
-    if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path, wholeFiles(target))
+    if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path, wholeFiles(target, type))
     const store = await readTargetStore(target, file, { originSize: base.origin.size, ignoreInvalid })
     if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(target, file.path)
     const root = await snapshot(base.origin, file, { store, ignoreInvalid })

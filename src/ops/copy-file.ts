@@ -1,6 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { copyData } from '../block/copy.js'
 import type { Device, WritableDevice } from '../block/device.js'
+import { guardReads } from '../block/guard.js'
 import { assert, isLiveError, type LiveError, systemError } from '../error.js'
 import type { Stat } from '../fs/filesystem.js'
 import { hostTime, type Keeping, modeFor } from './copy-attributes.js'
@@ -43,16 +44,14 @@ class Unreadable extends Error {
   }
 }
 
-const watched = (from: Device): Device => ({
-  ...from,
-  async read(offset, length) {
+const watched = (from: Device): Device =>
+  guardReads(from, async (offset, length, read) => {
     try {
-      return await from.read(offset, length)
+      return await read()
     } catch (error) {
       throw isLiveError(error) && error.code !== 'CANCELLED' ? new Unreadable(error, offset, length) : error
     }
-  },
-})
+  })
 
 /** All of a small file, or as much as can be read from its start. @throws CANCELLED */
 export const readSmall = async (from: Device): Promise<{ bytes: Uint8Array; error?: LiveError }> => {

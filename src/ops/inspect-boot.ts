@@ -1,4 +1,5 @@
 import type { Device } from '../block/device.js'
+import { guardReads } from '../block/guard.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
@@ -16,14 +17,11 @@ const MOST_REMOTE = 128 << 10
 /** A device that ends with an error once so many bytes were read. */
 const rationed = (device: Device, bytes: number): Device => {
   let left = bytes
-  return {
-    ...device,
-    async read(offset, length) {
-      left -= length
-      if (left < 0) throw new LiveError('IO', `${device.name}: more than ${bytes} bytes would have to be read`)
-      return device.read(offset, length)
-    },
-  }
+  return guardReads(device, async (_, length, read) => {
+    left -= length
+    if (left < 0) throw new LiveError('IO', `${device.name}: more than ${bytes} bytes would have to be read`)
+    return read()
+  })
 }
 
 /** Asks kernels for their versions, each once. */

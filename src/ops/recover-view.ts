@@ -101,7 +101,7 @@ export const openSalvaged = async (
       cow = undone(file, journal, undo.journal)
     }
     const type = (await isStore(cow)) ? undefined : await detectFs(cow).catch((): FsType | undefined => undefined)
-    if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target))
+    if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target, type))
     const salvage = await salvageAs(overlay.path, cow, base.origin.size, chunkSectors)
     const store = checkUsable(overlay.path, salvage, chunkSectors, await tooSmallAdvice(target, overlay.path, cow))
     const root = await snapshot(base.origin, cow, { store, ignoreInvalid: true })

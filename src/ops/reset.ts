@@ -109,7 +109,7 @@ const checkIsOverlay = async (target: OverlayTarget, overlay: HostFile, file: Op
     )
   if (await isStore(file)) return
   const type = await detectFs(file)
-  if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target))
+  if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target, type))
   const page = await file.read(0, Math.min(PAGE, file.size))
   const isCleared = isZero(page.subarray(0, SECTOR)) && (await overlay.folder.facts(overlay.name + RESET_SUFFIX))
   if (!isZero(page) && !isCleared && (target.overlayFoundBy === 'named' || !isFile))

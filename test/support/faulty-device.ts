@@ -1,4 +1,4 @@
-import type { Device, WritableDevice } from '../../src/block/device.js'
+import { type Device, type PlacingDevice, readInto, type WritableDevice } from '../../src/block/device.js'
 import { LiveError } from '../../src/error.js'
 
 /** A bad spot: bytes from `from` to before `to`. */
@@ -13,12 +13,17 @@ const check = (name: string, faults: readonly Fault[], offset: number, length: n
 }
 
 /** Fails with IO every read that touches a bad spot. `faults` may change while it is in use. */
-export const faultyDevice = (device: Device, faults: readonly Fault[]): Device => ({
+export const faultyDevice = (device: Device, faults: readonly Fault[]): PlacingDevice => ({
   name: device.name,
   size: device.size,
   async read(offset, length) {
     check(device.name, faults, offset, length)
     return device.read(offset, length)
+  },
+  // Named even where the device has none: who spreads a device below this one must not keep its way around the faults.
+  async readInto(offset, target) {
+    check(device.name, faults, offset, target.length)
+    await readInto(device, offset, target)
   },
   close: () => device.close(),
 })

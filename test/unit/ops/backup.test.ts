@@ -1,4 +1,4 @@
-import { appendFile, mkdir, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, open, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { openFile } from '../../../src/block/file.js'
@@ -201,9 +201,12 @@ it('a stick that changes while it is read is told, and nothing wrong is kept', a
     for (let step = await running.next(); !step.done; step = await running.next())
       if (step.value.phase === 'read' && step.value.doneBytes > 2.9 * MIB && !spoilt) {
         spoilt = true
-        const bytes = await readFile(home)
-        bytes[2 * MIB]! ^= 1
-        await writeFile(home, bytes)
+        // In place: a file that is cut short first would be found too, as an error of reading.
+        const other = await open(home, 'r+')
+        const byte = new Uint8Array(1)
+        await other.read(byte, 0, 1, 2 * MIB)
+        await other.write(Uint8Array.of(byte[0]! ^ 1), 0, 1, 2 * MIB)
+        await other.close()
       }
   })()
   const error = await failure(work, 'CORRUPT')
