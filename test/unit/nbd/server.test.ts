@@ -436,6 +436,7 @@ describe('memory that is used again', () => {
       name: 'pattern',
       size: SIZE,
       read: async (offset: number, length: number) => {
+        if (offset >= SIZE - (1 << 20)) throw new LiveError('IO', 'a bad spot')
         const bytes = new Uint8Array(length)
         pattern(offset, bytes)
         return bytes
@@ -478,7 +479,7 @@ describe('memory that is used again', () => {
     for (const _ of wanted) {
       const head = await one.take(16)
       const n = Number(head.readBigUInt64BE(8))
-      const fails = n % 5 === 0 && wanted[n]!.length >= 1 << 14 && wanted[n]!.length <= 1 << 18
+      const fails = n % 5 === 0 && wanted[n]!.length > 0
       expect(head.readUInt32BE(4), `seed ${seed}, read ${n}`).toBe(fails ? EIO : 0)
       if (!fails) expect((await one.take(wanted[n]!.length)).equals(expected(n)), `seed ${seed}, read ${n}`).toBe(true)
     }
