@@ -86,6 +86,8 @@ describe('liveos backup and restore, as a person runs them', () => {
     const unpacked = join(cwd, 'rescued')
     const hostname = await liveos(['cat', `${stick}:/etc/hostname`])
     expect(await readFile(join(unpacked, 'etc/hostname'), 'utf8')).toBe(hostname.stdout)
-    expect((await readFile(join(unpacked, '.liveos/deleted'), 'utf8')).split('\0')).toContain('usr/share/doc/package-01')
+    expect((await readFile(join(unpacked, '.liveos/deleted'), 'utf8')).split('\0')).toContain(
+      'usr/share/doc/package-01',
+    )
   })
 })

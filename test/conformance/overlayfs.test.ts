@@ -6,11 +6,11 @@ import { expect } from 'vitest'
 import { openView } from '../../src/liveos/view.js'
 import { type DiffEntry, type DiffOutcome, runDiff } from '../../src/ops/diff.js'
 import { makeExt4, run } from '../support/ext4-images.js'
+import { whileMounted } from '../support/mounting.js'
 import {
   editAtRandom,
   kernelTree,
   makeLowerTree,
-  mountedAt,
   needOverlayMount,
   ourTree,
   type Seen,
@@ -69,21 +69,21 @@ const onKernel = async (
   const nested = join(at, 'nested')
   const lower = join(at, 'lower')
   const loop = (image: string, to: string, work: () => Promise<void>): Promise<void> =>
-    mountedAt(['-o', 'loop,ro', image], to, work)
+    whileMounted(['-o', 'loop,ro', image], to, work)
   let before: Map<string, Seen> = new Map()
   let after: Map<string, Seen> = new Map()
   const overlay = async (): Promise<void> => {
     before = kernelTree(lower)
     const layers = `lowerdir=${lower},upperdir=${live}/${OVERLAY},workdir=${live}/ovlwork,${options}`
     const mount = (work: () => Promise<void>) =>
-      mountedAt(['-t', 'overlay', 'overlay', '-o', layers], join(at, 'root'), work)
+      whileMounted(['-t', 'overlay', 'overlay', '-o', layers], join(at, 'root'), work)
     await mount(async () => use(join(at, 'root')))
     // mounted anew: nothing of what was edited is remembered
     await mount(async () => {
       after = kernelTree(join(at, 'root'))
     })
   }
-  await mountedAt(['-t', 'ext4', '-o', 'loop', stick], join(at, 'mnt'), async () => {
+  await whileMounted(['-t', 'ext4', '-o', 'loop', stick], join(at, 'mnt'), async () => {
     if (base === 'flat squashfs') await loop(join(live, 'squashfs.img'), lower, overlay)
     else if (base === 'bare ext4') await loop(join(live, 'rootfs.img'), lower, overlay)
     else await loop(join(live, 'squashfs.img'), nested, () => loop(join(nested, 'LiveOS/rootfs.img'), lower, overlay))
@@ -248,7 +248,7 @@ it('marks set by hand: what the kernel makes of them', async () => {
   const at = await path('by hand')
   const given: Case = { base: 'flat squashfs', options: 'redirect_dir=on,metacopy=on' }
   const stick = await makeStick(at, given)
-  await mountedAt(['-t', 'ext4', '-o', 'loop', stick], join(at, 'mnt'), async () =>
+  await whileMounted(['-t', 'ext4', '-o', 'loop', stick], join(at, 'mnt'), async () =>
     setByHand(join(at, 'mnt/LiveOS', OVERLAY)),
   )
   const { after } = await onKernel(at, stick, given, () => {})
@@ -276,12 +276,12 @@ it('the same tree of a mounted stick, and of a filesystem in a file on a FAT', a
     }
   }
   const fat = join(at, 'fat.img')
-  await mountedAt(['-t', 'ext4', '-o', 'loop,ro', stick], join(at, 'mnt'), async () => {
+  await whileMounted(['-t', 'ext4', '-o', 'loop,ro', stick], join(at, 'mnt'), async () => {
     const live = join(at, 'mnt/LiveOS')
     expect(await shown(join(at, 'mnt')), `seed ${numbers.seed}`).toEqual(sorted(after))
     await mkdir(join(at, 'none'))
     const overlay = await makeExt4(join(at, 'overlay.img'), 16, ['-t', 'ext4', '-I', '256'], join(at, 'none'))
-    await mountedAt(['-t', 'ext4', '-o', 'loop', overlay], join(at, 'inner'), async () => {
+    await whileMounted(['-t', 'ext4', '-o', 'loop', overlay], join(at, 'inner'), async () => {
       await run('cp', ['-a', join(live, OVERLAY), join(at, 'inner/overlayfs')])
       await mkdir(join(at, 'inner/ovlwork'))
     })

@@ -10,7 +10,6 @@ import {
   lstatSync,
   lutimesSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -21,15 +20,13 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type FileSystem, hasXattrs } from '../../src/fs/filesystem.js'
 import { walk } from '../../src/fs/walk.js'
-import { run } from './ext4-images.js'
 import { needExt4Mount } from './ext4-mount.js'
+import { needMount } from './mounting.js'
 import type { Random } from './random.js'
-import { type Gate, gate } from './tools.js'
+import type { Gate } from './tools.js'
 
 const PROGRAMS = ['mksquashfs', 'getfattr', 'setfattr', 'mknod', 'mkfifo']
 
@@ -37,30 +34,11 @@ const PROGRAMS = ['mksquashfs', 'getfattr', 'setfattr', 'mknod', 'mkfifo']
 export const needOverlayMount = (...names: string[]): Gate => {
   const ext4 = needExt4Mount(...PROGRAMS, ...names)
   if (ext4.reason !== undefined) return ext4
-  const scratch = mkdtempSync(join(tmpdir(), 'liveos-ovl-'))
-  try {
+  return needMount('an OverlayFS', scratch => {
     for (const name of ['low', 'up', 'work', 'at']) mkdirSync(join(scratch, name))
     const layers = `lowerdir=${scratch}/low,upperdir=${scratch}/up,workdir=${scratch}/work`
-    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, `${scratch}/at`], { stdio: 'pipe' })
-    execFileSync('umount', [`${scratch}/at`], { stdio: 'pipe' })
-    return gate(undefined)
-  } catch (error) {
-    const words = error instanceof Error ? error.message.trim().split('\n').at(-1) : String(error)
-    return gate(process.env.CONFORM === 'require' ? undefined : `this computer does not mount an OverlayFS (${words})`)
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
-  }
-}
-
-/** Mounts something for as long as `use` runs. */
-export const mountedAt = async <T>(words: readonly string[], at: string, use: () => Promise<T>): Promise<T> => {
-  await mkdir(at, { recursive: true })
-  await run('mount', [...words, at])
-  try {
-    return await use()
-  } finally {
-    await run('umount', [at])
-  }
+    return ['-t', 'overlay', 'overlay', '-o', layers, join(scratch, 'at')]
+  })
 }
 
 /** All that is to be seen of an inode, as one object that compares. */

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { usageWords } from '../../../src/cli/usage.js'
 import { paint } from '../../../src/cli/words.js'
@@ -9,6 +8,7 @@ import { adviseFolders } from '../../../src/ops/usage-advice.js'
 import { sumDirectories } from '../../../src/ops/usage-directories.js'
 import { sumPackages } from '../../../src/ops/usage-packages.js'
 import { parseRpmHeader } from '../../../src/ops/usage-rpm.js'
+import { breaches, readSchema } from '../../support/json-schema.js'
 import { directory, file, mockFileSystem, symlink } from '../../support/mock-filesystem.js'
 import { CHUNK, finished, smallStick } from '../../support/small-stick.js'
 import { temporary } from '../../support/temporary.js'
@@ -24,33 +24,7 @@ const owner = (name: string, bytes: number, more: Partial<OwnerUsage> = {}): Own
   ...more,
 })
 
-/** What a document breaks of a JSON Schema, as far as ours go. */
-const breaches = (schema: Record<string, unknown>, value: unknown, at = '$'): string[] => {
-  const is = (type: string): boolean =>
-    type === 'null'
-      ? value === null
-      : type === 'array'
-        ? Array.isArray(value)
-        : type === 'integer'
-          ? Number.isInteger(value)
-          : type === 'object'
-            ? typeof value === 'object' && value !== null && !Array.isArray(value)
-            : typeof value === type
-  const found: string[] = []
-  if (schema.type !== undefined && ![schema.type].flat().some(type => is(type as string))) found.push(`${at}: type`)
-  if (schema.enum !== undefined && !(schema.enum as unknown[]).includes(value)) found.push(`${at}: ${String(value)}`)
-  if (typeof value === 'number' && value < ((schema.minimum as number | undefined) ?? value)) found.push(`${at}: small`)
-  if (Array.isArray(value))
-    found.push(...value.flatMap((item, n) => breaches(schema.items as Record<string, unknown>, item, `${at}[${n}]`)))
-  else if (typeof value === 'object' && value !== null) {
-    const known = schema.properties as Record<string, Record<string, unknown>>
-    for (const name of schema.required as string[]) if (!(name in value)) found.push(`${at}: no ${name}`)
-    for (const [name, inner] of Object.entries(value))
-      found.push(...(known[name] ? breaches(known[name], inner, `${at}.${name}`) : [`${at}: ${name} is not in it`]))
-  }
-  return found
-}
-const schema = JSON.parse(readFileSync(new URL('../../../docs/schema/usage.json', import.meta.url), 'utf8'))
+const schema = readSchema('usage.json')
 
 /** Words without colours, as a pipe gets them. */
 const plain = paint({})
@@ -73,7 +47,7 @@ describe('usage of a stick whose root is no ext4', () => {
         { category: 'header', bytes: CHUNK, identicalBytes: 0 },
         { category: 'lists', bytes: CHUNK, identicalBytes: 0 },
       ])
-      expect(breaches(schema, JSON.parse(JSON.stringify(found)))).toEqual([])
+      expect(breaches(JSON.parse(JSON.stringify(found)), schema)).toEqual([])
       expect(usageWords(found, {}, plain).join('\n')).toContain('unknown')
     }
   })
@@ -88,9 +62,9 @@ describe('usage of a stick whose root is no ext4', () => {
   it('the schema has no hole: another member, a missing one and a wrong one are seen', async () => {
     const stick = await smallStick(await path('schema'), { raw: true })
     const found = JSON.parse(JSON.stringify(await finished(runUsage({ target: stick.path }))))
-    expect(breaches(schema, { ...found, more: 1 })).toHaveLength(1)
-    expect(breaches(schema, { ...found, files: undefined })).not.toEqual([])
-    expect(breaches(schema, { ...found, fileCount: -1 })).toHaveLength(1)
+    expect(breaches({ ...found, more: 1 }, schema)).toHaveLength(1)
+    expect(breaches({ ...found, files: undefined }, schema)).not.toEqual([])
+    expect(breaches({ ...found, fileCount: -1 }, schema)).toHaveLength(1)
   })
 })
 
