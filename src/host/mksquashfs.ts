@@ -61,7 +61,8 @@ const startMksquashfs: Mksquashfs['start'] = async (args, signal) => {
         return image
       },
       async dispose() {
-        child.kill()
+        // Its folder is removed below: it may write no more then.
+        await child.kill()
         await image?.close()
         await remove()
       },

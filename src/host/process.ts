@@ -85,7 +85,8 @@ export interface FedProcess {
   write(bytes: Uint8Array): Promise<void>
   /** ends its input and waits for it. @throws IO  it failed */
   finish(): Promise<void>
-  kill(): void
+  /** Ends it, if it still runs, and waits until it is gone. */
+  kill(): Promise<void>
 }
 
 /** Starts a program that reads what it is given. @throws NOT_FOUND  it is not installed */
@@ -135,6 +136,9 @@ export const startFed = async (
       stdin.end()
       await ended
     },
-    kill: () => void child.kill('SIGKILL'),
+    async kill() {
+      child.kill('SIGKILL')
+      await ended.catch(() => undefined)
+    },
   }
 }

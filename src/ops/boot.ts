@@ -321,7 +321,7 @@ export const startBoot = async (plan: BootPlan, { signal, address }: StartOption
     if (entry) await takeEntry(source, entry, folder.path, signal)
     if (uefi?.variables !== undefined) await copyVariables(uefi.variables, join(folder.path, VARIABLES))
     const { device, snapshot } = await openDisk(plan, source, folder, held)
-    const view = { name: plan.target, device, snapshot, findings: [], preferredBlockSize: 4096 }
+    const view = { name: plan.target, device, snapshot, findings: [], preferredBlockSize: 4096, parts: [] }
     // Its own close would come before what is held here is put away; that happens when the machine has ended.
     serving = await serveView(
       { ...view, close: async () => void (await snapshot?.close()) },

@@ -81,7 +81,7 @@ export const planView = async (verb: ViewPlan['verb'], input: TargetInput, choic
   // Read-only, whatever it will be: a store is made or gets its header when it is needed, not to look.
   const view = await openExportView({ input, layer: part, ignoreInvalid: writesTo !== 'overlay' })
   try {
-    const there = scratch === undefined ? undefined : await checkScratch(scratch, view.device)
+    const there = scratch === undefined ? undefined : await checkScratch(scratch, view.device, view.parts)
     const store = overlay && (await storeOf(overlay, view.device.size))
     return {
       verb,

@@ -23,15 +23,26 @@ export const scratchSize = (viewSize: number): number => {
  * Looks at a file that is to take the writes of a view: one that is there must be a store, as a scratch run over that view leaves
  * it. An image that begins with zeros would pass for a store that is new.
  *
+ * @param parts  files of the target, none of which it may be: this is looked at first, as what is told else speaks of removing it
  * @returns  undefined where there is no such file
- * @throws REFUSED  something else is there, or writes over another view; USAGE  a directory
+ * @throws REFUSED  it is a part of the target, something else, or holds writes over another view; USAGE  a directory
  */
 export const checkScratch = async (
   path: string,
   view: Device,
+  parts: readonly TargetFile[],
 ): Promise<{ readonly facts: FileFacts; readonly findings: readonly Finding[] } | undefined> => {
   const facts = await factsOf(path)
   if (!facts) return undefined
+  const same = parts.find(
+    ({ folder, facts: part }) => isHostFolder(folder) && part.device === facts.device && part.inode === facts.inode,
+  )
+  if (same)
+    throw new LiveError(
+      'REFUSED',
+      `${path} is ${same.path}, a part of what is opened: name another file, or say --persist to write into the overlay`,
+      { path },
+    )
   const file = await openFile(path)
   try {
     if (await isStore(file)) return { facts, findings: await checkMark(path, file, view) }
@@ -63,17 +74,7 @@ export interface Scratch extends WritableDevice {
  * @throws REFUSED  it is a part of the target, no store, or in use; NOT_FOUND, USAGE, READ_ONLY, IO
  */
 export const openScratch = async (path: string, view: Device, parts: readonly TargetFile[]): Promise<Scratch> => {
-  const there = await checkScratch(path, view)
-  const same = parts.find(
-    ({ folder, facts }) =>
-      isHostFolder(folder) && facts.device === there?.facts.device && facts.inode === there.facts.inode,
-  )
-  if (same)
-    throw new LiveError(
-      'REFUSED',
-      `${path} is ${same.path}, a part of what is opened: name another file, or say --persist to write into the overlay`,
-      { path },
-    )
+  const there = await checkScratch(path, view, parts)
   const file = there ? await openWritableFile(path) : await makeScratch(path, view.size)
   let lock: FileLock | undefined
   try {

@@ -64,6 +64,8 @@ export interface ExportView {
   readonly findings: readonly Finding[]
   /** bytes: reads of multiples of it expand no block twice */
   readonly preferredBlockSize: number
+  /** files that must not be taken for a scratch store; none where the overlay takes the writes */
+  readonly parts: readonly TargetFile[]
   close(): Promise<void>
 }
 
@@ -165,13 +167,7 @@ const partsOf = async ({ base, overlay, home }: Target): Promise<readonly Target
   return [base, overlay, home, ...beside].filter(file => file !== undefined)
 }
 
-const openReadOnly = async ({
-  input,
-  layer,
-  ignoreInvalid = false,
-  salvage,
-  scratch,
-}: ExportDescription): Promise<Opened> => {
+const openReadOnly = async ({ input, layer, ignoreInvalid = false, salvage }: ExportDescription): Promise<Opened> => {
   if (layer === 'medium') return openMedium(input)
   const wanted = layer === 'root' || layer === 'overlay' ? input : { ...input, baseOnly: true }
   const { target, close } = await openTarget(wanted)
@@ -189,7 +185,7 @@ const openReadOnly = async ({
     return salvage && target.overlay ? openDamaged(target, target.overlay, salvage) : openRoot(target, ignoreInvalid)
   }
   try {
-    const parts = scratch === undefined ? [] : await partsOf(target)
+    const parts = await partsOf(target)
     const opened = await open()
     return {
       ...opened,
@@ -242,7 +238,7 @@ const openPersistent = async (input: TargetInput): Promise<ExportView> => {
     const snapshot = await openWritableSnapshot(stack.root, cow)
     open.push(snapshot)
     const preferredBlockSize = stack.base.squashfs?.file.blockSize ?? PAGE
-    return { name: target.name, device: snapshot, snapshot, findings: [], preferredBlockSize, close }
+    return { name: target.name, device: snapshot, snapshot, findings: [], preferredBlockSize, parts: [], close }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
@@ -263,10 +259,10 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
       })
     return openPersistent(input)
   }
-  const opened = await openReadOnly(description)
-  const { name, device, findings, preferredBlockSize = PAGE, parts: files = [], close } = opened
+  const view = await openReadOnly(description)
+  const { name, device, findings, preferredBlockSize = PAGE, parts: files = [], close } = view
   if (scratch === undefined && !throwAway)
-    return { name, device, snapshot: undefined, findings, preferredBlockSize, close }
+    return { name, device, snapshot: undefined, findings, preferredBlockSize, parts: files, close }
   let cow: Scratch | undefined
   let folder: TemporaryFolder | undefined
   try {
@@ -274,14 +270,15 @@ export const openExportView = async (description: ExportDescription): Promise<Ex
     cow = await openScratch(folder ? join(folder.path, 'writes.cow') : scratch!, device, files)
     const snapshot = await openWritableSnapshot(device, cow, { chunkSectors: SCRATCH_SECTORS })
     if (scratch !== undefined) await writeMark(cow, device)
-    const parts = [snapshot, cow, ...(folder ? [{ close: folder.remove }] : []), { close }]
+    const opened = [snapshot, cow, ...(folder ? [{ close: folder.remove }] : []), { close }]
     return {
       name,
       device: snapshot,
       snapshot,
       findings: [...findings, ...cow.findings],
       preferredBlockSize,
-      close: () => closeInOrder(parts),
+      parts: files,
+      close: () => closeInOrder(opened),
     }
   } catch (error) {
     await cow?.close()

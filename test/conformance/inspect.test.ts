@@ -384,11 +384,8 @@ describe('overlays', () => {
         },
       ])
       expect(codes(found).includes('OVERLAY_NO_WORK_DIRECTORY')).toBe(names.length === 1)
-      const error = await failure(
-        withView({ target: stick }, 'root', { paths: ['/'] }, async () => {}),
-        'UNSUPPORTED',
-      )
-      expect(error.message).toContain('--base-only')
+      const seen = await withView({ target: stick }, 'root', { paths: ['/'] }, async (_, findings) => findings)
+      expect(seen.map(({ code }) => code)).toEqual(names.length === 2 ? [] : ['OVERLAY_NO_WORK'])
     }
   })
 

@@ -121,11 +121,18 @@ clients.describe('liveos serve', () => {
     // An ext4 image begins with zeros, as a store does that is new.
     await truncateNew(home, 4 << 20)
     await run('mke2fs', ['-q', '-F', '-t', 'ext4', home])
+    const alone = await at('alone.img')
+    await cp(home, alone)
     const before = await readFile(home)
-    for (const path of [home, join(live, 'rootfs.img')]) {
+    for (const [path, words] of [
+      [home, 'a part of what is opened'],
+      [join(live, 'rootfs.img'), 'a part of what is opened'],
+      [alone, 'is no scratch store'],
+    ] as const) {
       const { code, stderr } = await liveos(['serve', stick, '--scratch', path])
       expect(code).toBe(4)
-      expect(stderr).toContain('is no scratch store')
+      expect(stderr).toContain(words)
+      expect(stderr, 'no advice to remove what is a part of the stick').not.toMatch(/part of what.* rm /s)
     }
     sameBytes(await readFile(home), before)
     const scratch = await at('used.cow')

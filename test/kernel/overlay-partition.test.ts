@@ -52,7 +52,16 @@ it('a partition of a disk is recovered by either name, and refused while the ker
   const lines = log.trim().split('\n')
   // 1: nothing was checked, and the partition is full. The name of the way back is that of the partition, whatever the disk is called
   const undo = 'partition-12345678-02.undo'
-  expect(lines.slice(0, 8), log).toEqual(['recover 1', undo, 'rootfs.img', 'said', 'undo 0', 'rootfs.img', 'said', 'again 1'])
+  expect(lines.slice(0, 8), log).toEqual([
+    'recover 1',
+    undo,
+    'rootfs.img',
+    'said',
+    'undo 0',
+    'rootfs.img',
+    'said',
+    'again 1',
+  ])
   expect(JSON.parse(await readFile(join(outDir, 'recover.json'), 'utf8'))).toMatchObject({ changed: true, undo })
   const pair = await layPair(join(scratch, 'pair'), base, (await splitImage(image, part!)).part)
   expect(lines.slice(8)).toEqual([await viewHash(pair), 'in use 4'])
