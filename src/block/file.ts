@@ -52,7 +52,7 @@ const statMedium = async (path: string): Promise<Stats> => {
   if (!stats.isFile() && !stats.isBlockDevice())
     throw new LiveError(
       'USAGE',
-      `${path} is ${stats.isDirectory() ? 'a directory' : 'no file'}, not a file or block device`,
+      `${path} is ${stats.isDirectory() ? 'a directory, not' : 'neither'} a file ${stats.isDirectory() ? 'or' : 'nor a'} block device`,
       {
         path,
       },

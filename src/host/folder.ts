@@ -131,7 +131,8 @@ export const factsOf = async (path: string): Promise<FileFacts | undefined> => {
       modified: Math.trunc(found.mtimeMs),
     }
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
+    // links in a circle lead to nothing, as one to a name that is not there
+    if (error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(String(error.code)))
       return undefined
     throw systemError(error, `looking at ${path}`)
   }

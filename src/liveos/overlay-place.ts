@@ -1,4 +1,5 @@
 import { basename, dirname, resolve } from 'node:path'
+import { isZero } from '../block/device.js'
 import { openFile } from '../block/file.js'
 import { slice } from '../block/linear.js'
 import type { Partition } from '../block/partitions/partition.js'
@@ -130,6 +131,24 @@ export const storePartitions = async (path: string): Promise<readonly DevicePart
   }
 }
 
+/** A disk begins with zeros where nothing boots from it, as an overlay does that was never used. @throws USAGE  it is one */
+const checkNoTable = async (path: string, named: string): Promise<void> => {
+  const device = await openFile(path)
+  try {
+    if (!isZero(await device.read(0, 4))) return
+    const { partitions = [] } = (await readPartitions(device).catch(() => undefined)) ?? {}
+    const numbers = partitions.filter(({ role }) => role !== 'extended').map(({ number }) => number)
+    if (numbers.length === 0) return
+    throw new LiveError(
+      'USAGE',
+      `${named} is a disk with partitions, and no overlay itself: say which of them is one (${numbers.join(', ')}), such as --overlay ${partitionName(named, numbers[0]!)}`,
+      { path: named },
+    )
+  } finally {
+    await device.close()
+  }
+}
+
 /** An image that was named where only its partition can be meant. @throws USAGE  it is one */
 const checkNoDisk = async (path: string, named: string): Promise<void> => {
   const device = await openFile(path).catch((error: unknown) => {
@@ -144,7 +163,7 @@ const checkNoDisk = async (path: string, named: string): Promise<void> => {
     await device.close()
   }
   const found = await storePartitions(path)
-  if (found.length === 0) return
+  if (found.length === 0) return checkNoTable(path, named)
   const names = found.map(({ partition = 0 }) => partitionName(named, partition))
   throw new LiveError(
     'USAGE',

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { LiveError } from '../error.js'
 import type { TargetInput } from '../liveos/target.js'
 
@@ -8,11 +9,18 @@ export interface Address {
   readonly path: string
 }
 
-/** Position of the colon before the path: the last `:/` that begins none of `://`. */
+/**
+ * Position of the colon before the path: the last `:/` that begins none of `://`. Of several, the last that has a file of this
+ * computer before it, as the path may have some itself.
+ */
 const colonOf = (text: string): number => {
-  for (let at = text.lastIndexOf(':/'); at >= 0; at = at === 0 ? -1 : text.lastIndexOf(':/', at - 1))
-    if (text[at + 2] !== '/' || at === 0) return at
-  return -1
+  let last = -1
+  for (let at = text.lastIndexOf(':/'); at >= 0; at = at === 0 ? -1 : text.lastIndexOf(':/', at - 1)) {
+    if (text[at + 2] === '/' && at !== 0) continue
+    if (last < 0) last = at
+    if (existsSync(text.slice(0, at))) return at
+  }
+  return last
 }
 
 /** Splits `TARGET:/path`; without a path it is the root. `:/path` is one of the running live system. */

@@ -144,7 +144,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
       where: copy.to,
       message: keeping.xattrs
         ? 'extended attributes were left out: the program setfattr is missing, install the package attr'
-        : 'extended attributes (ACLs, file capabilities, security labels) were not asked for and left out',
+        : 'extended attributes (ACLs, file capabilities, security labels) were left out: --xattrs copies them',
     })
 
   const finish = ({ place, item }: OpenDirectory): void => {

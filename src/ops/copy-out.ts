@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { LiveError, systemError } from '../error.js'
+import type { Finding } from '../finding.js'
 import { type FileSystem, splitPath } from '../fs/filesystem.js'
 import { printableName } from '../fs/name.js'
 import { resolvePath } from '../fs/resolve.js'
@@ -34,9 +35,20 @@ const placeOf = async (path: string): Promise<Place> => {
   }
 }
 
-/** A target that makes an archive: `-`, or a name that ends in .tar and is no directory. */
-const isArchive = (to: string, place: Place, tar: boolean | undefined): boolean =>
-  tar === true || to === '-' || (to.endsWith('.tar') && place !== 'directory')
+/** A target that makes an archive: `-`, or a name that ends in .tar and is no directory, but for the copy of one archive. */
+const isArchive = (to: string, place: Place, { tar, recursive }: CopyOutOptions, paths: readonly string[]): boolean =>
+  tar === true ||
+  to === '-' ||
+  (to.endsWith('.tar') && place !== 'directory' && (recursive || paths.length !== 1 || !paths[0]!.endsWith('.tar')))
+
+/** Who names a link may want what it leads to. */
+const linkCopied = (path: string, target: string): Finding => ({
+  code: 'LINK_COPIED',
+  severity: 'note',
+  where: path,
+  message: `${printableName(path)} is a symbolic link to ${printableName(target)} and was copied as one`,
+  remedy: `put a slash behind its name to copy what it leads to: ${printableName(path)}/`,
+})
 
 /**
  * Looks where a copy is to go, before anything is opened.
@@ -79,7 +91,7 @@ const taken = (to: string): LiveError =>
  *
  * @param to  directory, file, archive `NAME.tar`, or `-` for an archive on `stdout`
  * @throws USAGE  a directory without `recursive`; several paths, and `to` is no directory
- * @throws NOT_FOUND, REFUSED  the file is there, NO_SPACE, IO, CANCELLED
+ * @throws NOT_FOUND, REFUSED  the file is there, or `to` is a device, NO_SPACE, IO, CANCELLED
  */
 export async function* copyOut(
   from: FileSystem,
@@ -90,16 +102,30 @@ export async function* copyOut(
 ): AsyncGenerator<Progress, CopyTreeOutcome> {
   if (to === '') throw new LiveError('USAGE', 'the name of where to copy is empty')
   const resolved: string[] = []
+  const links: Finding[] = []
   for (const path of paths) {
     const found = await resolvePath(from, path, { followLast: path.endsWith('/') && splitPath(path).length > 0 })
-    if ((await from.stat(found)).kind === 'directory' && !options.recursive)
+    const { kind } = await from.stat(found)
+    if (kind === 'symlink') links.push(linkCopied(path, await from.readLink(found)))
+    if (kind === 'directory' && !options.recursive)
       throw new LiveError('USAGE', `${printableName(path)} is a directory: add -r to copy it with all it holds`, {
         path,
       })
     resolved.push(found)
   }
+  const outcome = yield* copyFound(from, resolved, to, options, stdout)
+  return { ...outcome, findings: [...links, ...outcome.findings] }
+}
+
+async function* copyFound(
+  from: FileSystem,
+  resolved: readonly string[],
+  to: string,
+  options: CopyOutOptions,
+  stdout: Writable,
+): AsyncGenerator<Progress, CopyTreeOutcome> {
   const place = await placeOf(to)
-  if (isArchive(to, place, options.tar)) return yield* toArchive(from, resolved, to, place, options, stdout)
+  if (isArchive(to, place, options, resolved)) return yield* toArchive(from, resolved, to, place, options, stdout)
   if (place === 'directory' || to.endsWith('/'))
     return yield* copyTree({ from, paths: resolved, to: { directory: to } }, options)
   if (resolved.length > 1)
@@ -115,6 +141,12 @@ export async function* copyOut(
       throw new LiveError('REFUSED', `${printableName(to)} is there, and it is no directory`, { path: to })
     return yield* copyTree({ from, paths: [{ path: only, as: '' }], to: { directory: to } }, options)
   }
+  if (place === 'other')
+    throw new LiveError(
+      'REFUSED',
+      `${printableName(to)} is a device or a pipe, which a copy would replace: write into it with liveos cat … > ${printableName(to)}`,
+      { path: to },
+    )
   if (place !== undefined && !options.overwrite) throw taken(to)
   const as: CopyPath = { path: only, as: basename(to) }
   return yield* copyTree({ from, paths: [as], to: { directory: dirname(to) } }, options)

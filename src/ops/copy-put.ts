@@ -45,7 +45,7 @@ export interface Into {
 
 /** Why something did not get its name. */
 export const OBSTACLES: Readonly<Record<Exclude<Landing, 'done'>, string>> = {
-  there: 'something of that name is there already',
+  there: 'something of that name is there already, and only --overwrite replaces it',
   collides: 'the target takes its name for another one of this directory, which was copied before',
   directory: 'a directory of that name is there already',
 }
@@ -288,7 +288,7 @@ export const putSpecial = async (putting: Putting, into: Into, item: CopyItem, n
   const { path, stat } = item
   const isDevice = stat.kind === 'block' || stat.kind === 'character'
   if (isDevice && !keeping.devices) {
-    findings.lose('DEVICES_NOT_KEPT', 'devices were left out: only root can make them, when asked for', path)
+    findings.lose('DEVICES_NOT_KEPT', 'devices were left out: only root can make them, with --same-owner', path)
     return
   }
   const tool = isDevice ? 'mknod' : 'mkfifo'

@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
 import { extentsOf } from '../block/device.js'
-import { LiveError, systemError } from '../error.js'
+import { isLiveError, LiveError, systemError } from '../error.js'
 import type { Finding } from '../finding.js'
 import {
   type FileKind,
@@ -74,6 +74,19 @@ export interface ViewOptions {
   readonly homeSeverity?: Finding['severity']
 }
 
+/** Where there is no live system, there may be files all the same. */
+const withMedium = async (error: unknown, input: TargetInput, layer: Layer): Promise<unknown> => {
+  if (!isLiveError(error) || error.code !== 'NOT_FOUND' || error.data.interrupted) return error
+  const { base, overlay, image } = input
+  if ((layer !== 'root' && layer !== 'base') || (base ?? overlay ?? image) !== undefined) return error
+  try {
+    await (await openView(input, 'medium')).close()
+  } catch {
+    return error
+  }
+  return new LiveError('NOT_FOUND', `${error.message}; with --medium its own files are read`, error.data, error.cause)
+}
+
 /** Opens a view for some work and closes it. @throws  as `openView`, and what the work throws */
 export const withView = async <T>(
   input: TargetInput,
@@ -81,7 +94,9 @@ export const withView = async <T>(
   { paths, recursive = false, homeSeverity = 'note' }: ViewOptions,
   work: (fs: FileSystem, findings: readonly Finding[]) => Promise<T>,
 ): Promise<T> => {
-  const { fs, findings, homeImage, close } = await openView(input, layer)
+  const { fs, findings, homeImage, close } = await openView(input, layer).catch(async (error: unknown) => {
+    throw await withMedium(error, input, layer)
+  })
   try {
     const hidden = homeImage !== undefined && paths.some(path => reachesHome(path, recursive))
     return await work(fs, hidden ? [...findings, homeFinding(homeImage, homeSeverity)] : findings)

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { unpackSample } from '../../../scripts/sample.mjs'
@@ -63,6 +63,22 @@ describe('openView', () => {
     expect(message).toContain('--base-only leaves the overlay out')
     expect((await host({ target: stick, overlay: copy }, 'base')).text).toBe('sample-live')
   })
+})
+
+it('a directory that is no stick has files all the same, and links in a circle are in nobody’s way', async () => {
+  const plain = join(dirname(stick), 'plain')
+  await mkdir(plain)
+  await writeFile(join(plain, 'note'), 'x')
+  await symlink('b', join(plain, 'a'))
+  await symlink('a', join(plain, 'b'))
+  const work = async (fs: { list(path: string): Promise<readonly { name: string }[]> }) =>
+    (await fs.list('/')).map(({ name }) => name).sort()
+  const { message } = await failure(withView({ target: plain }, 'root', { paths: ['/'] }, work), 'NOT_FOUND')
+  expect(message).toContain('with --medium')
+  expect(await withView({ target: plain }, 'medium', { paths: ['/'] }, work)).toEqual(['a', 'b', 'note'])
+  // nothing to be read there either
+  const lost = await failure(withView({ target: join(plain, 'none') }, 'root', { paths: ['/'] }, work), 'NOT_FOUND')
+  expect(lost.message).not.toContain('--medium')
 })
 
 describe('a home image over the root’s /home', () => {

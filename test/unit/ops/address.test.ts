@@ -1,6 +1,10 @@
+import { mkdir, writeFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { isLiveError } from '../../../src/error.js'
 import { oneTarget, parseAddress } from '../../../src/ops/address.js'
+import { temporary } from '../../support/temporary.js'
+
+const path = temporary()
 
 describe('parseAddress', () => {
   it.each([
@@ -21,6 +25,15 @@ describe('parseAddress', () => {
   ])('%s', (text, target, path) => {
     expect(parseAddress(text)).toEqual({ target, path })
   })
+})
+
+it('a path may have :/ in it where the target is a file of this computer', async () => {
+  const stick = await path('stick.img')
+  await writeFile(stick, '')
+  expect(parseAddress(`${stick}:/d/x:/y`)).toEqual({ target: stick, path: '/d/x:/y' })
+  await mkdir(`${stick}:`)
+  await writeFile(`${stick}:/d`, '')
+  expect(parseAddress(`${stick}:/d:/y`)).toEqual({ target: `${stick}:/d`, path: '/y' })
 })
 
 describe('oneTarget', () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { symlink as link, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { PassThrough } from 'node:stream'
@@ -51,6 +52,8 @@ describe('where a copy goes, as cp has it', () => {
     const here = await place()
     const done = await copy(['/bin'], join(here, 'bin'))
     expect(done.symlinks).toBe(1)
+    const told = { code: 'LINK_COPIED', severity: 'note', remedy: expect.stringContaining('/bin/') }
+    expect(done.findings[0]).toMatchObject(told)
     await copy(['/bin/'], join(here, 'followed'), { recursive: true })
     expect((await readdir(join(here, 'followed'))).sort()).toEqual(['group', 'passwd'])
   })
@@ -109,6 +112,18 @@ describe('an archive', () => {
     await link(join(here, 'elsewhere'), join(here, 'l.tar'))
     await failure(copy(['/etc/passwd'], join(here, 'l.tar'), { overwrite: true }), 'REFUSED')
     expect((await readdir(here)).sort()).toEqual(['dir.tar', 'l.tar'])
+    // an archive that is copied stays as it is, unless an archive is asked for
+    const kept = mockFileSystem(directory({ 'old.tar': file('bytes') }))
+    const into = (to: string, options: CopyOutOptions) =>
+      finished(copyOut(kept, ['/old.tar'], join(here, to), { flush: false, ...options }, new PassThrough()))
+    await into('same.tar', {})
+    expect(await readFile(join(here, 'same.tar'), 'utf8')).toBe('bytes')
+    await into('in.tar', { tar: true })
+    expect((await readFile(join(here, 'in.tar'))).length).toBeGreaterThan(1024)
+    // what is no file is not replaced by one
+    execFileSync('mkfifo', [join(here, 'pipe')])
+    await failure(copy(['/etc/passwd'], join(here, 'pipe'), { overwrite: true }), 'REFUSED')
+    expect((await stat(join(here, 'pipe'))).isFIFO()).toBe(true)
     // a device is written as it is
     await copy(['/etc/passwd'], '/dev/null', { tar: true })
     expect((await stat('/dev/null')).isFile()).toBe(false)

@@ -89,6 +89,10 @@ describe('a partition as it is named', () => {
     await failure(named(`${join(dir, 'nothing')}:3`), 'NOT_FOUND')
     await failure(named(`${dir}:3`), 'USAGE')
     expect((await failure(named(image), 'USAGE')).message).toContain(`--overlay ${image}:3`)
+    // begins with zeros, as an overlay does that was never used, and holds none
+    const none = await disk(bytes => void bytes.fill(0))
+    const whole = failure(findTarget({ base: none.input.base, overlay: none.image }), 'USAGE')
+    expect((await whole).message).toContain('is a disk with partitions, and no overlay itself')
   })
 
   it('a file of that very name is the file', async () => {
