@@ -130,7 +130,7 @@ export const verifyWords = (done: VerifyOutcome, p: Paint): string[] => [
     ? p.bad(`${done.base} is damaged.`)
     : done.result === 'ok'
       ? p.good(`${done.base}: nothing wrong was found.`)
-      : p.warn(`${done.base}: nothing wrong was found, but its content is unverified.`),
+      : p.warn(`${done.base}: nothing wrong was found, but what carries no checksum is unverified.`),
   ...rows([
     ...done.compared.map((words, n) => [n === 0 ? 'compared' : '', words] as const),
     done.blocks

@@ -19,7 +19,7 @@ export interface VerifyOutcome {
   readonly overlay: string | null
   /**
    * - `ok` everything read, and every block carries a checksum that is right
-   * - `unverified` everything read and expands as it should, but its compressor keeps no checksums
+   * - `unverified` everything read and expands as it should, but its compressor keeps no checksums, or some blocks are not compressed
    * - `damaged` see findings
    */
   readonly result: 'ok' | 'unverified' | 'damaged'
@@ -59,13 +59,18 @@ export async function* runVerify(
         if ((await detectFs(file)) === 'squashfs') {
           const fs = await openSquashfs(file, { decoder: { decode: pool.decode, depth: pool.threads * 3 } })
           checksum = CHECKSUMS[fs.compressor.name]
-          blocks = await verifySquashfs(fs, findings, report, signal)
+          const { raw, ...count } = await verifySquashfs(fs, findings, report, signal)
+          blocks = count
           compared.push(
             `superblock, inodes, directories, fragments, ids and xattrs parsed and held against each other`,
             checksum
-              ? `every block expanded to its length, and its ${checksum} checked`
+              ? `every block expanded to its length, and ${raw > 0 ? `the ${checksum} of those that are compressed` : `its ${checksum}`} checked`
               : `every block expanded to its length; ${fs.compressor.name} blocks carry no checksum, so their content is unverified`,
           )
+          if (checksum && raw > 0) {
+            checksum = undefined
+            compared.push(`blocks that are not compressed carry no checksum, so what they hold is unverified: ${raw}`)
+          }
         } else {
           await readAll(file, findings, report, signal)
           compared.push(
@@ -125,11 +130,12 @@ const verifySquashfs = async (
   findings: Finding[],
   report: Report,
   signal: AbortSignal | undefined,
-): Promise<NonNullable<VerifyOutcome['blocks']>> => {
+): Promise<NonNullable<VerifyOutcome['blocks']> & { readonly raw: number }> => {
   const root = await readTree(fs)
   const files = [...filesOf(root)]
   const totalBytes = files.reduce((sum, file) => sum + file.content.size, 0)
-  const count = { data: 0, holes: 0, fragments: fs.fragments.length, bytes: 0 }
+  const raw = fs.fragments.filter(({ compressed }) => !compressed).length
+  const count = { data: 0, holes: 0, fragments: fs.fragments.length, bytes: 0, raw }
   let more = 0
   const tell = (error: unknown) => {
     if (!isLiveError(error)) throw error
@@ -150,9 +156,11 @@ const verifySquashfs = async (
     const { file } = reuse!
     for (let block = 0; block < file.blockCount; block++) {
       stopIf(signal)
-      if (!file.stored(block)) count.holes++
+      const at = file.stored(block)
+      if (!at) count.holes++
       else {
         count.data++
+        if (!at.compressed) count.raw++
         await add(file.readBlock(block))
       }
       count.bytes += file.lengthOf(block)

@@ -136,7 +136,11 @@ describe('the sample stick, which the kernel made', () => {
       const found = JSON.parse((await liveos(['status', dir, '--json'])).stdout)
       expect(found.base.compressor).toBe(comp)
       const verified = JSON.parse((await liveos(['verify', dir, '--json'])).stdout)
-      expect(verified.result).toBe(comp === 'gzip' ? 'ok' : 'unverified')
+      // with gzip as well: some blocks of this size do not get smaller and are kept as they are, without a checksum
+      expect(verified.result).toBe('unverified')
+      expect(verified.compared.join('\n')).toMatch(
+        comp === 'gzip' ? /Adler-32 of those that are compressed/ : /no checksum/,
+      )
     })
   })
 
