@@ -156,10 +156,12 @@ export async function* runMerge(
   { signal, wrapFolder = folder => folder }: RunOptions = {},
 ): AsyncGenerator<Progress, MergeOutcome> {
   return yield* progressing(async report => {
-    await checkUnchanged([
-      { file: target.base, planned: plan.base },
-      ...(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []),
-    ])
+    const unchanged = () =>
+      checkUnchanged([
+        { file: target.base, planned: plan.base },
+        ...(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []),
+      ])
+    await unchanged()
     const { folder: found, name } = await outputFolder(plan.output)
     const folder = wrapFolder(found)
     const stack = await openStack(target)
@@ -169,6 +171,11 @@ export async function* runMerge(
         plan.format === 'raw'
           ? await mergeRaw(merged.device, folder, name, plan, report, signal)
           : await mergeSquashfs(stack, merged, folder, name, plan, report, signal)
+      // what somebody wrote to meanwhile is neither what it was nor what it is now
+      await unchanged().catch(async (error: unknown) => {
+        await removeFile(folder, name).catch(() => undefined)
+        throw error
+      })
       return { verb: 'merge' as const, output: plan.output, ...made, findings: merged.findings }
     } finally {
       await stack.close()

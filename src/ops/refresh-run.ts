@@ -10,6 +10,7 @@ import {
   findTarget,
   type HostFile,
   NEW_SUFFIX,
+  STATE_SUFFIX,
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
@@ -84,13 +85,18 @@ export async function* runRefresh(
       throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
     if (resumed) {
       const same = await sameInput(input, resumed, folder)
-      await checkNotInUse(await findCutTarget(same, folder, found.name))
-      // a run that was killed may have left its last step in the page cache only
-      await recordStep(folder, found.name, resumed.step, resumed)
-      await folder.sync()
-      const cut: Cut = { input: same, folder, name: found.name, state: resumed, wrapFolder, report, signal }
-      const asBegun = { ...plan, options: { ...plan.options, ...resumed.begun?.options } }
-      return resumed.step === 'rewriting' ? resumeRewriting(cut, asBegun) : finishCut(cut)
+      const target = await findCutTarget(same, folder, found.name)
+      await checkNotInUse(target)
+      // the owner in the state is the run that was cut: it does not keep out another that finishes as well
+      const own = target.overlay ?? { folder, path: join(folder.path, found.name + STATE_SUFFIX) }
+      return whileLocked([own], async () => {
+        // a run that was killed may have left its last step in the page cache only
+        await recordStep(folder, found.name, resumed.step, resumed)
+        await folder.sync()
+        const cut: Cut = { input: same, folder, name: found.name, state: resumed, wrapFolder, report, signal }
+        const asBegun = { ...plan, options: { ...plan.options, ...resumed.begun?.options } }
+        return resumed.step === 'rewriting' ? resumeRewriting(cut, asBegun) : finishCut(cut)
+      })
     }
     const target = await findTarget(input)
     await checkUnchanged([
@@ -114,6 +120,13 @@ export async function* runRefresh(
 
 const wrapFile = <T extends HostFile | undefined>(file: T, wrapFolder: (folder: Folder) => Folder): T =>
   file ? { ...file, folder: wrapFolder(file.folder) } : file
+
+const stagedFile = async (folder: Folder, name: string): Promise<HostFile> => ({
+  folder,
+  name,
+  path: join(folder.path, name),
+  facts: (await folder.facts(name))!,
+})
 
 const outcome = (
   base: string,
@@ -192,6 +205,8 @@ const refresh = async (
       },
     },
   }
+  const base = plan.base ? [{ file: target.base, planned: plan.base }] : []
+  const overlay = plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : []
   let staged = false
   let swapping = false
   let stageFindings: readonly Finding[] = []
@@ -213,16 +228,8 @@ const refresh = async (
       stageFindings = copied.findings
       state.staged = copied.sha256
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped before anything was changed')
-      const stagedPath = join(stageFolder.path, state.stage.name)
-      source = {
-        ...target,
-        base: {
-          folder: stageFolder,
-          name: state.stage.name,
-          path: stagedPath,
-          facts: (await stageFolder.facts(state.stage.name))!,
-        },
-      }
+      source = { ...target, base: await stagedFile(stageFolder, state.stage.name) }
+      await checkUnchanged(base)
       // from here on the copy in the stage is the only base
       await recordStep(folder, name, 'rewriting', state)
       staged = true
@@ -230,7 +237,7 @@ const refresh = async (
       await folder.sync()
     }
     const { written, findings } = await writeNew(source, folder, name, plan, report, signal)
-    await checkUnchanged(plan.overlay && target.overlay ? [{ file: target.overlay, planned: plan.overlay }] : [])
+    await checkUnchanged([...(staged ? [] : base), ...overlay])
     state.fresh = written.mark
     await recordStep(folder, name, 'swapping', state)
     swapping = true
@@ -329,12 +336,7 @@ const resumeRewriting = async (cut: Cut, plan: RefreshPlan): Promise<RefreshOutc
   const { folder, name, state } = cut
   try {
     const stageFolder = cut.wrapFolder(await openFolder(state.stage!.folder))
-    const stage: HostFile = {
-      folder: stageFolder,
-      name: state.stage!.name,
-      path: join(stageFolder.path, state.stage!.name),
-      facts: (await stageFolder.facts(state.stage!.name))!,
-    }
+    const stage = await stagedFile(stageFolder, state.stage!.name)
     await removeEmptied(folder, name)
     const there = await markOfName(folder, name)
     if (there && !isSameImage(there, state.old))

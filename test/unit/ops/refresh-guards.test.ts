@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { type Folder, openFolder } from '../../../src/host/folder.js'
 import { findTarget } from '../../../src/liveos/target.js'
+import { planMerge, runMerge } from '../../../src/ops/merge.js'
 import { planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { copyFile } from '../../../src/ops/refresh-write.js'
@@ -105,4 +106,75 @@ it('after a cut while clearing up, the old base stays where another image has ta
   await writeFile(target.base.path, good)
   await finished(runRefresh(input, await planRefresh(input, {})))
   expect(await viewOf(input)).toBe(sha256(merged))
+})
+
+it('of two runs that finish the same refresh at once, the second is refused and the first goes on', async () => {
+  const { input, stage, merged } = await fresh()
+  await cutAt('write', input, stage)
+  const plan = await planRefresh(input, {})
+  let go = (): void => {}
+  const gate = new Promise<void>(resolve => (go = resolve))
+  let reached = (): void => {}
+  const writing = new Promise<void>(resolve => (reached = resolve))
+  const first = finished(
+    runRefresh(input, plan, {
+      wrapFolder: folder => ({
+        ...folder,
+        async create(name) {
+          reached()
+          await gate
+          return folder.create(name)
+        },
+      }),
+    }),
+  )
+  await Promise.race([writing, first])
+  await failure(finished(runRefresh(input, plan)), 'REFUSED').finally(go)
+  expect((await first).overlayReset).toBe(true)
+  expect(await viewOf(input)).toBe(sha256(merged))
+})
+
+it('a base that somebody changes while the new one is written is not replaced', async () => {
+  for (const raw of [false, true]) {
+    const stick = await smallStick(await path(`guard${count++}`), { raw })
+    const live = join(stick.path, 'LiveOS')
+    const input = { target: stick.path }
+    const base = join(live, raw ? 'rootfs.img' : 'squashfs.img')
+    const before = await readdir(live)
+    const overlay = await readFile(join(live, OVERLAY))
+    const { length } = await readFile(base)
+    const run = runRefresh(input, await planRefresh(input, { verify: false }), {
+      wrapFolder: folder => ({
+        ...folder,
+        async openReadBack(name) {
+          await flipped(base, length >> 1)
+          return folder.openReadBack(name)
+        },
+      }),
+    })
+    const error = await failure(finished(run), 'REFUSED')
+    expect(error.message).toContain('nothing on the stick has changed')
+    expect(await readdir(live)).toEqual(before)
+    expect((await readFile(join(live, OVERLAY))).equals(overlay)).toBe(true)
+  }
+})
+
+it('a merge of what somebody changes meanwhile leaves no file', async () => {
+  const { input, live } = await fresh()
+  const target = await findTarget(input)
+  for (const [n, name] of [OVERLAY, 'squashfs.img'].entries()) {
+    const output = await path(`torn${n}`)
+    const run = runMerge(target, await planMerge(await findTarget(input), { output, verify: false }), {
+      wrapFolder: folder => ({
+        ...folder,
+        async openReadBack(file) {
+          await flipped(join(live, name), (await readFile(join(live, name))).length - 1)
+          return folder.openReadBack(file)
+        },
+      }),
+    })
+    const error = await failure(finished(run), 'REFUSED')
+    expect(error.message).toContain(name)
+    await expect(stat(output)).rejects.toThrow('ENOENT')
+  }
 })
