@@ -85,7 +85,7 @@ const overlayRefusal = (target: Target, path: string): LiveError =>
   )
 
 /** True for the error of an exception past the base's end, which no recovery of the overlay mends. */
-const isOfOtherBase = ({ data }: LiveError): boolean =>
+export const isOfOtherBase = ({ data }: LiveError): boolean =>
   data.field === 'old_chunk' && /another base/.test(String(data.expected))
 
 /**

@@ -10,7 +10,7 @@ import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
 import { advised, calledAs, marked, pathAs } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
-import { type Base, openBase } from '../liveos/stack.js'
+import { type Base, isOfOtherBase, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile, TargetInput } from '../liveos/target.js'
 import { LEAST_OVERLAY, tooSmallAdvice } from '../liveos/too-small.js'
 import { attached, leftovers } from './status-leftovers.js'
@@ -226,7 +226,7 @@ export const overlayStatus = async (
     })
   const file = await opened(target.overlay, open)
   const tooSmall = file.size < LEAST_OVERLAY ? await tooSmallAdvice(target, path, file) : undefined
-  const damaged = (message: string): OverlayStatus => {
+  const damaged = (message: string, ofOtherBase = false): OverlayStatus => {
     findings.push({
       code: 'OVERLAY_DAMAGED',
       severity: 'error',
@@ -234,10 +234,10 @@ export const overlayStatus = async (
       message,
       remedy:
         tooSmall ??
-        advised(
-          target,
-          address =>
-            `${marked(`liveos recover ${address}`)} keeps what can be read; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
+        advised(target, address =>
+          ofOtherBase
+            ? `if the base was replaced, put back the one that the overlay was made over; ${marked(`liveos doctor ${address}`)} tells whether it is only damaged`
+            : `${marked(`liveos recover ${address}`)} keeps what can be read; ${marked(`liveos reset ${address}`)} empties it, which loses its changes`,
         ),
     })
     return { ...NO_OVERLAY, kind: 'dm-snapshot', state: 'damaged', path, size: facts.size }
@@ -256,7 +256,7 @@ export const overlayStatus = async (
     }
     store = await readStore(file, { originSize })
   } catch (error) {
-    return damaged(describe(error))
+    return damaged(describe(error), isLiveError(error) && isOfOtherBase(error))
   }
   if (store.truncated)
     return damaged(`${path} was cut off: its last metadata area is full and the next one lies past its end`)

@@ -9,6 +9,7 @@ import { planMerge } from '../../../src/ops/merge.js'
 import { planFresh, planRefresh } from '../../../src/ops/refresh.js'
 import { runRefresh } from '../../../src/ops/refresh-run.js'
 import { planReset, runReset } from '../../../src/ops/reset.js'
+import { readStatus } from '../../../src/ops/status.js'
 import { failure } from '../../support/outcome.js'
 import { contentOf } from '../../support/power-cut.js'
 import { bytesOf, CHUNK, finished, OVERLAY, sha256, smallStick } from '../../support/small-stick.js'
@@ -71,6 +72,11 @@ describe('an overlay that can’t be merged', () => {
     const error = await refused(target, 'CORRUPT')
     expect(error.data).toMatchObject({ offset: expect.any(Number), field: expect.any(String) })
     expect(`${error.message} ${JSON.stringify(error.data)}`).toContain('99999')
+    // recover would refuse it
+    const { findings } = await readStatus({ target })
+    expect(findings.find(({ code }) => code === 'OVERLAY_DAMAGED')?.remedy).toMatch(
+      /^if the base was replaced, put back/,
+    )
   })
 
   it('marked invalid by the kernel: CORRUPT that says what can be done', async () => {
