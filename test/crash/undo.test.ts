@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Hold } from '../../src/block/undo/layout.js'
+import { LiveError } from '../../src/error.js'
 import { openFolder } from '../../src/host/folder.js'
 import { beginChange, findUndo, releaseHold, standingOf, takeChangeBack } from '../../src/ops/undo-journal.js'
 import {
@@ -102,6 +103,32 @@ const wrongOf = async (changed: Changed, kind: Kind, log = changed.log, most = N
 }
 
 describe('a change under a journal', () => {
+  it.each(KINDS)('%s: after an error at any step of taking it back, a further try ends it', async kind => {
+    const { seed } = random()
+    const { live, old } = await change(kind, seed)
+    const left = await contentOf(live)
+    let tried = 0
+    for (const code of ['IO', 'NO_SPACE'] as const)
+      for (let at = 0, isMet = true; isMet; at++) {
+        await layOut(live, { files: left, shared: [] })
+        let n = 0
+        isMet = false
+        const failing = recordingFolder(await openFolder(live), 0, kind, [], {}, () => {
+          if (n++ !== at) return
+          isMet = true
+          throw new LiveError(code, 'no more')
+        })
+        const failed = await takeChangeBack(failing, FILE).catch((error: unknown) => error)
+        const words = `seed ${seed}, ${code} at step ${at}`
+        if (isMet) expect(failed, words).toBeInstanceOf(LiveError)
+        const again = await openFolder(live)
+        if (await findUndo(again, FILE)) await takeChangeBack(again, FILE)
+        expect(await now(live), words).toBe(old)
+        tried++
+      }
+    expect(tried).toBeGreaterThan(10)
+  })
+
   it.each(KINDS)(
     '%s: after any cut it is complete, or can be taken back to the byte',
     async kind => {

@@ -113,31 +113,14 @@ export const parseInode = (bytes: Uint8Array, blockSize: number, device: string,
   // Written out: objects that are spread into others get a hidden class of V8 each, which is 2 KiB and no quick collection's.
   switch (kind) {
     case 'directory': {
-      if (!extended) {
-        const startBlock = at.u32('start_block')
-        const linkCount = at.u32('nlink')
-        const size = at.u16('file_size')
-        const listOffset = at.u16('offset')
-        return {
-          kind,
-          type,
-          mode,
-          uidIndex,
-          gidIndex,
-          mtime,
-          inode,
-          linkCount,
-          size,
-          startBlock,
-          offset: listOffset,
-          xattr: undefined,
-        }
+      // The two kinds keep the same fields in another order.
+      const first = at.u32(extended ? 'nlink' : 'start_block')
+      const second = at.u32(extended ? 'file_size' : 'nlink')
+      const third = extended ? at.u32('start_block') : at.u16('file_size')
+      if (extended) {
+        at.u32('parent_inode')
+        at.u16('i_count')
       }
-      const linkCount = at.u32('nlink')
-      const size = at.u32('file_size')
-      const startBlock = at.u32('start_block')
-      at.u32('parent_inode')
-      at.u16('i_count')
       const listOffset = at.u16('offset')
       return {
         kind,
@@ -147,9 +130,9 @@ export const parseInode = (bytes: Uint8Array, blockSize: number, device: string,
         gidIndex,
         mtime,
         inode,
-        linkCount,
-        size,
-        startBlock,
+        linkCount: extended ? first : second,
+        size: extended ? second : third,
+        startBlock: extended ? third : first,
         offset: listOffset,
         xattr: xattrOf(),
       }
