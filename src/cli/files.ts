@@ -1,4 +1,5 @@
 import { oneTarget } from '../ops/address.js'
+import { checkNotOnto, checkStream } from '../ops/copy-onto.js'
 import { type CopyTreeOutcome, checkPlace, copyOut } from '../ops/copy-out.js'
 import { type FileStat, type Layer, type ListedFile, listFiles, statFile, withView, writeFileTo } from '../ops/files.js'
 import { type Finding, printableName as printable, type TargetInput } from '../ops/target.js'
@@ -90,7 +91,8 @@ export const list = async (text: string | undefined, where: TargetInput, options
 export const cat = async (texts: readonly string[], where: TargetInput, options: LayerOptions): Promise<number> => {
   quietPipe()
   const { input, paths } = oneTarget(texts, where)
-  return withView(input, layerOf(options), { paths }, async (fs, findings) => {
+  return withView(input, layerOf(options), { paths }, async (fs, findings, files) => {
+    await checkStream(1, files)
     tell(findings)
     for (const path of paths) await writeFileTo(fs, path, process.stdout)
     return attention(findings)
@@ -164,7 +166,8 @@ export const copy = async (words: readonly string[], where: TargetInput, options
   const { input, paths } = oneTarget(words.slice(0, -1), where)
   await checkPlace(to, process.stdout, options)
   const view = { paths, recursive: true, homeSeverity: 'warning' as const }
-  return withView(input, layerOf(options), view, async (fs, findings) => {
+  return withView(input, layerOf(options), view, async (fs, findings, files) => {
+    await checkNotOnto({ from: fs, paths, to, files }, options.overwrite === true)
     const done = await drive(signal => copyOut(fs, paths, to, { ...options, signal }, process.stdout))
     const all = [...findings, ...done.findings]
     const outcome = { ...done, findings: all }

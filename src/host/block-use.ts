@@ -6,7 +6,7 @@ const linesOf = async (path: string): Promise<string[]> =>
   (await readFile(path, 'utf8').catch(() => '')).split('\n').filter(line => line !== '')
 
 /** Numbers of a disk and its partitions, or of a partition alone. */
-const withPartitions = async (number: string): Promise<readonly string[]> => {
+export const withPartitions = async (number: string): Promise<readonly string[]> => {
   const folder = join('/sys/dev/block', number)
   const names = await readdir(folder).catch((): string[] => [])
   const numbers = await Promise.all(names.map(name => readFile(join(folder, name, 'dev'), 'utf8').catch(() => '')))

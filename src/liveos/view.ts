@@ -7,12 +7,13 @@ import type { FileSystem } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
 import type { OverlayFs } from '../fs/overlayfs/reader.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
-import { closeAll } from '../host/folder.js'
+import { closeAll, isHostFolder } from '../host/folder.js'
+import { holderOf } from '../host/place-folder.js'
 import { pathAs } from './advice.js'
 import { liveVolumes, openTarget, volumesOf } from './open-target.js'
-import { openSource } from './source.js'
+import { openSource, type Source } from './source.js'
 import { decoderOf, isRoot, openStack, rootImageIn } from './stack.js'
-import { findRunning, type Target, type TargetInput } from './target.js'
+import { findRunning, findTarget, type Target, type TargetInput } from './target.js'
 import { mergeUpper, openUpperLayer, type UpperLayer } from './upper-layer.js'
 
 /**
@@ -29,8 +30,13 @@ export interface View {
   readonly findings: readonly Finding[]
   /** of a root: the home image that a booted system mounts over its /home */
   readonly homeImage: string | undefined
+  /** files and devices of this computer that it is read from: nothing may be written over them meanwhile */
+  readonly files: readonly string[]
   close(): Promise<void>
 }
+
+/** A view before it is said what it is read from. */
+type Opened = Omit<View, 'files'>
 
 /**
  * Opens one of the filesystems that a TARGET has. An overlay that the kernel has given up is read as far as it goes, with a
@@ -44,15 +50,24 @@ export const openView = async (input: TargetInput, layer: Layer): Promise<View> 
   if (layer === 'medium') return openMedium(input)
   const { target, close } = await openTarget({ ...input, baseOnly: input.baseOnly || layer !== 'root' })
   try {
-    if (layer === 'home') return await homeView(target, close)
+    const files = filesOf(target)
+    if (layer === 'home') return { ...(await homeView(target, close)), files }
     const overlaid = layer === 'root' ? await openOverlaid(target) : undefined
-    if (overlaid) return overlaidView(target, overlaid, close)
-    return (await flatView(target, layer, close)) ?? (await rootView(target, layer, close))
+    if (overlaid) return { ...overlaidView(target, overlaid, close), files }
+    return { ...((await flatView(target, layer, close)) ?? (await rootView(target, layer, close))), files }
   } catch (error) {
     await close()
     throw error
   }
 }
+
+/** Files of this computer that a target is read from: the image, disk or partition that was named, base, overlay and home. */
+export const filesOf = ({ name, base, overlay, home }: Target): readonly string[] => [
+  ...new Set([
+    name,
+    ...[base, overlay, home].flatMap(file => (file && isHostFolder(file.folder) ? holderOf(file) : [])),
+  ]),
+]
 
 /** A base with what an OverlayFS laid over it. */
 export interface Overlaid {
@@ -94,7 +109,7 @@ export const openOverlaid = async (target: Target): Promise<Overlaid | undefined
   }
 }
 
-const overlaidView = (target: Target, overlaid: Overlaid, close: () => Promise<void>): View => ({
+const overlaidView = (target: Target, overlaid: Overlaid, close: () => Promise<void>): Opened => ({
   layer: 'root',
   fs: overlaid.fs,
   findings: overlaid.upper.findings,
@@ -116,7 +131,7 @@ const withoutOverlay = (error: unknown, target: Target): unknown => {
 /** The same bytes under a name that tells a person where they are from. */
 const named = (device: Device, name: string): Device => ({ ...device, name })
 
-const rootView = async (target: Target, layer: Layer, close: () => Promise<void>): Promise<View> => {
+const rootView = async (target: Target, layer: Layer, close: () => Promise<void>): Promise<Opened> => {
   const stack = await openStack(target, { ignoreInvalid: true }).catch((error: unknown) => {
     throw withoutOverlay(error, target)
   })
@@ -152,7 +167,7 @@ const rootView = async (target: Target, layer: Layer, close: () => Promise<void>
 }
 
 /** A squashfs that is the root filesystem itself; undefined where the base is anything else. */
-const flatView = async (target: Target, layer: Layer, close: () => Promise<void>): Promise<View | undefined> => {
+const flatView = async (target: Target, layer: Layer, close: () => Promise<void>): Promise<Opened | undefined> => {
   const file = await target.base.folder.open(target.base.name)
   let pool: ReturnType<typeof openPool> | undefined
   const done = async (): Promise<void> => {
@@ -190,7 +205,7 @@ const flatView = async (target: Target, layer: Layer, close: () => Promise<void>
   }
 }
 
-const homeView = async (target: Target, close: () => Promise<void>): Promise<View> => {
+const homeView = async (target: Target, close: () => Promise<void>): Promise<Opened> => {
   if (!target.home)
     throw new LiveError('NOT_FOUND', `${target.name} has no home image: /home is a part of its root`, {
       path: target.name,
@@ -221,6 +236,10 @@ const homeView = async (target: Target, close: () => Promise<void>): Promise<Vie
   }
 }
 
+/** Of a mounted stick the files of its live system, which are not to be lost: where there is one. */
+const mediumFiles = async ({ kind, name }: Source, input: TargetInput): Promise<readonly string[]> =>
+  kind === 'directory' ? findTarget({ ...input, target: name }).then(filesOf, () => []) : [name]
+
 const openMedium = async (input: TargetInput): Promise<View> => {
   if (input.base !== undefined)
     throw new LiveError('USAGE', '--medium goes with a TARGET: a base image alone lies on no stick')
@@ -232,7 +251,14 @@ const openMedium = async (input: TargetInput): Promise<View> => {
     const meant = readable.length > 1 ? await liveVolumes(source, readable) : readable
     const [volume] = meant
     if (volume?.fs && meant.length === 1)
-      return { layer: 'medium', fs: volume.fs, findings: [], homeImage: undefined, close: () => source.close() }
+      return {
+        layer: 'medium',
+        fs: volume.fs,
+        findings: [],
+        homeImage: undefined,
+        files: await mediumFiles(source, input),
+        close: () => source.close(),
+      }
     if (readable.length > 1)
       throw new LiveError(
         'USAGE',

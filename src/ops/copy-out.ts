@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { lstat, rename, stat, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -169,7 +170,8 @@ async function* toArchive(
   // A pipe or device is written as it is; a file has its name once it is whole.
   const direct = place === 'other'
   if (place === 'link' || (place === 'file' && !options.overwrite)) throw taken(to)
-  const part = direct ? to : join(dirname(to), `.liveos-part-${process.pid}-${basename(to)}`)
+  // not of the archive's name, which may be as long as a name can be
+  const part = direct ? to : join(dirname(to), `.liveos-part-${randomBytes(8).toString('hex')}`)
   const file = createWriteStream(part, { flags: direct ? 'w' : 'wx', flush: !direct })
   const opened = new Promise<void>((resolve, reject) => {
     file.once('open', () => resolve())

@@ -11,7 +11,8 @@ import { readUpperChanges } from '../liveos/changes/upper.js'
 import { openTarget } from '../liveos/open-target.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import type { Target, TargetInput } from '../liveos/target.js'
-import { type Overlaid, openOverlaid } from '../liveos/view.js'
+import { filesOf, type Overlaid, openOverlaid } from '../liveos/view.js'
+import { checkNotSource } from './copy-onto.js'
 import { type DiffEntry, entryOf } from './diff-entry.js'
 import { type DirectoryStat, statOf, type Totals } from './diff-stat.js'
 import { type ArchiveOutcome, refuseExisting, writeArchive } from './diff-tar.js'
@@ -121,7 +122,10 @@ const compare = async (
   { path, depth = 2, output, signal }: DiffOptions,
   report: Report,
 ): Promise<DiffOutcome> => {
-  if (output !== undefined) await refuseExisting(output)
+  if (output !== undefined) {
+    await checkNotSource(output, filesOf(target))
+    await refuseExisting(output)
+  }
   const isWhole = path === undefined || path === '/' || overlay === undefined
   const wanted = isWhole ? (path ?? '/') : await resolved(target, open, path)
   const found = await changes({

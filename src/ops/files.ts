@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
 import { extentsOf } from '../block/device.js'
+import { slice } from '../block/linear.js'
 import { isLiveError, LiveError, systemError } from '../error.js'
 import type { Finding } from '../finding.js'
 import {
@@ -16,6 +17,7 @@ import { resolvePath } from '../fs/resolve.js'
 import { walk } from '../fs/walk.js'
 import type { TargetInput } from '../liveos/target.js'
 import { type Layer, openView } from '../liveos/view.js'
+import { readSmall } from './copy-file.js'
 
 export type { Layer } from '../liveos/view.js'
 
@@ -87,19 +89,19 @@ const withMedium = async (error: unknown, input: TargetInput, layer: Layer): Pro
   return new LiveError('NOT_FOUND', `${error.message}; with --medium its own files are read`, error.data, error.cause)
 }
 
-/** Opens a view for some work and closes it. @throws  as `openView`, and what the work throws */
+/** Opens a view for some work and closes it; `files` are those of this computer that it is read from. @throws  as `openView`, and what the work throws */
 export const withView = async <T>(
   input: TargetInput,
   layer: Layer,
   { paths, recursive = false, homeSeverity = 'note' }: ViewOptions,
-  work: (fs: FileSystem, findings: readonly Finding[]) => Promise<T>,
+  work: (fs: FileSystem, findings: readonly Finding[], files: readonly string[]) => Promise<T>,
 ): Promise<T> => {
-  const { fs, findings, homeImage, close } = await openView(input, layer).catch(async (error: unknown) => {
+  const { fs, findings, homeImage, files, close } = await openView(input, layer).catch(async (error: unknown) => {
     throw await withMedium(error, input, layer)
   })
   try {
     const hidden = homeImage !== undefined && paths.some(path => reachesHome(path, recursive))
-    return await work(fs, hidden ? [...findings, homeFinding(homeImage, homeSeverity)] : findings)
+    return await work(fs, hidden ? [...findings, homeFinding(homeImage, homeSeverity)] : findings, files)
   } finally {
     await close()
   }
@@ -194,24 +196,32 @@ const written = (out: Writable, bytes: Uint8Array): Promise<void> =>
   new Promise((resolve, reject) => out.write(bytes, error => (error ? reject(error) : resolve())))
 
 /**
- * Writes a regular file to a stream; symlinks are followed.
+ * Writes a regular file to a stream; symlinks are followed. Of one that can't be read to its end, what stands before the first
+ * bad spot is written before this throws.
  *
- * @throws NOT_FOUND, USAGE  a directory; CORRUPT, IO, CANCELLED
+ * @throws NOT_FOUND, USAGE  a directory; CORRUPT, UNSUPPORTED, IO  also in the middle of the file; CANCELLED
  */
 export const writeFileTo = async (fs: FileSystem, path: string, out: Writable, signal?: AbortSignal): Promise<void> => {
   const found = await resolvePath(fs, path)
   const { kind } = await fs.stat(found)
   if (kind !== 'file') throw new LiveError('USAGE', `${printableName(path)} is a ${kind}, not a file`, { path })
   const file = await fs.open(found)
+  const { size } = file
+  const pieceAt = async (at: number): Promise<{ bytes: Uint8Array; error?: LiveError }> => {
+    const length = Math.min(PIECE, size - at)
+    const piece = await readSmall(slice(file, at, length, file.name))
+    // a spot that could be read at the second try is none
+    return piece.bytes.length === length ? { bytes: piece.bytes } : piece
+  }
   try {
-    let next = file.read(0, Math.min(PIECE, file.size))
-    for (let at = 0; at < file.size; ) {
+    let next = pieceAt(0)
+    for (let at = 0; at < size; ) {
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped')
-      const bytes = await next
+      const { bytes, error } = await next
       at += bytes.length
       // the next piece is read while this one is written
-      if (at < file.size) {
-        next = file.read(at, Math.min(PIECE, file.size - at))
+      if (!error && at < size) {
+        next = pieceAt(at)
         next.catch(() => undefined)
       }
       try {
@@ -219,8 +229,18 @@ export const writeFileTo = async (fs: FileSystem, path: string, out: Writable, s
       } catch (error) {
         throw systemError(error, `writing ${printableName(path)}`)
       }
+      if (error) throw cutShort(path, at, size, error)
     }
   } finally {
     await file.close()
   }
 }
+
+/** The error of a bad spot, with how far the file could be read. */
+const cutShort = (path: string, readBytes: number, size: number, error: LiveError): LiveError =>
+  new LiveError(
+    error.code,
+    `${printableName(path)}: only its first ${readBytes} of ${size} bytes could be read`,
+    { ...error.data, path, readBytes, size },
+    error,
+  )

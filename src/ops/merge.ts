@@ -12,7 +12,9 @@ import { chooseEncoder } from '../liveos/encoder.js'
 import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
 import { openStack, type Stack } from '../liveos/stack.js'
 import type { Target } from '../liveos/target.js'
+import { filesOf } from '../liveos/view.js'
 import { checkImage } from './check-image.js'
+import { checkNotSource } from './copy-onto.js'
 import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
 import {
   type BlockCounts,
@@ -92,6 +94,7 @@ const checkNotCut = async (target: Target): Promise<void> => {
 /** @throws NOT_FOUND, USAGE, REFUSED  the output is there already, or a change was cut short; NO_SPACE, UNSUPPORTED, CORRUPT */
 export const planMerge = async (target: Target, options: MergeOptions): Promise<MergePlan> => {
   const { folder, name } = await outputFolder(options.output)
+  await checkNotSource(options.output, filesOf(target))
   if (await folder.facts(name))
     throw new LiveError('REFUSED', `${options.output} is there already: choose another name, or remove it first`, {
       path: options.output,

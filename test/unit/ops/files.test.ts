@@ -106,4 +106,25 @@ describe('writeFileTo', () => {
     const damaged = mockFileSystem(directory({ bad: file('', { device: bad }) }))
     await failure(writeFileTo(damaged, '/bad', new PassThrough()), 'CORRUPT')
   })
+
+  it('of a file with a bad spot gives what stands before it, and then says how far that is', async () => {
+    const whole = memory(large, 'torn')
+    for (const [spot, reached] of [
+      [5000, 4096],
+      [(1 << 20) + 70_000, (1 << 20) + 69_632],
+      [large.length - 1, 2 << 20],
+    ] as const) {
+      const read = async (offset: number, length: number): Promise<Uint8Array> => {
+        if (offset <= spot && spot < offset + length) throw broken
+        return whole.read(offset, length)
+      }
+      const damaged = mockFileSystem(directory({ torn: file('', { device: { ...whole, read } }) }))
+      const out = new PassThrough()
+      const parts: Buffer[] = []
+      out.on('data', (part: Buffer) => parts.push(part))
+      const error = await failure(writeFileTo(damaged, '/torn', out), 'CORRUPT')
+      expect(Buffer.concat(parts).equals(large.subarray(0, reached))).toBe(true)
+      expect(error).toMatchObject({ data: { device: 'mock', readBytes: reached, size: large.length }, cause: broken })
+    }
+  })
 })
