@@ -1,20 +1,29 @@
 import { join } from 'node:path'
+import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { ReadFolder } from '../host/folder.js'
 import { advised, marked, pathWord } from '../liveos/advice.js'
 import type { Target } from '../liveos/target.js'
-import { RESTORE_STATE, readRestoreState } from './restore-state.js'
+import { RESTORE_STATE, type RestoreState, readRestoreState } from './restore-state.js'
 
-/** Restores of a target that are running or were cut short, with what is to be run. @throws UNSUPPORTED, IO */
+/** Restores of a target that are running or were cut short, with what is to be run. One that can't be read is told too. @throws IO */
 export const restoresLeft = async (target: Target, severity: Finding['severity']): Promise<readonly Finding[]> => {
   const { base, overlay } = target
   const folders: ReadFolder[] = [base.folder]
   if (overlay && overlay.folder.path !== base.folder.path) folders.push(overlay.folder)
   const found: Finding[] = []
   for (const folder of folders) {
-    const state = await readRestoreState(folder)
-    if (state === undefined) continue
     const where = join(folder.path, RESTORE_STATE)
+    let state: RestoreState | 'unreadable' | undefined
+    try {
+      state = await readRestoreState(folder)
+    } catch (error) {
+      // of another version, or another user's
+      if (!isLiveError(error) || error.code === 'IO') throw error
+      const message = `a restore is running or was cut short: ${error.message}`
+      found.push({ code: 'RESTORE_INTERRUPTED', severity, where, message })
+    }
+    if (state === undefined) continue
     const tell = (message: string, words: (address: string) => string): void =>
       void found.push({ code: 'RESTORE_INTERRUPTED', severity, where, message, remedy: advised(target, words) })
     const again = (address: string, file: string): string => marked(`liveos restore ${address} ${file}`)

@@ -145,4 +145,14 @@ describe('a restore that was cut short', () => {
       severity: 'warning',
     })
   })
+
+  it('by another version of liveos: doctor and status tell it and go on', async () => {
+    const { live, input } = await fresh()
+    const step = JSON.stringify({ liveos: 'restore', version: 99 }).padEnd(512)
+    await writeFile(join(live, RESTORE_STATE), `${step}{}`)
+    const told = { code: 'RESTORE_INTERRUPTED', message: expect.stringMatching(/another version of liveos \(99\)/) }
+    const doctor = await finished(runDoctor(input, { fsck: false }))
+    expect(doctor.findings).toContainEqual(expect.objectContaining({ ...told, severity: 'error' }))
+    expect((await readStatus(input)).findings).toContainEqual(expect.objectContaining({ ...told, severity: 'warning' }))
+  })
 })
