@@ -1,5 +1,6 @@
 import type { Device } from '../block/device.js'
 import { openFile } from '../block/file.js'
+import { isAddress, shownName } from '../block/http/shown.js'
 import { isHttpUrl, openHttp } from '../block/http.js'
 import { openPartition, type Partition } from '../block/partitions/partition.js'
 import { type PartitionTable, readPartitions } from '../block/partitions/reader.js'
@@ -90,6 +91,12 @@ const sourceOn = async (name: string, kind: Source['kind'], device: Device): Pro
 
 /** There is no such file: says so, and how a path inside a target is written where that was meant. */
 const missing = async (name: string): Promise<LiveError> => {
+  if (isAddress(name)) {
+    const shown = printableName(shownName(name))
+    return new LiveError('USAGE', `${shown} is no whole address: server, port or a character in it is wrong`, {
+      path: shown,
+    })
+  }
   const data = { path: name }
   for (let at = name.length - 1; at > 0; at--) {
     if (name[at] !== ':' && name[at] !== '/') continue

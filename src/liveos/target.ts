@@ -1,5 +1,5 @@
 import { basename, dirname, join, resolve } from 'node:path'
-import { shownName } from '../block/http/shown.js'
+import { isAddress, shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
 import { isStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
@@ -79,7 +79,7 @@ export const hostFile = async (path: string, what: string): Promise<HostFile> =>
   const full = resolve(path)
   const facts = await factsOf(full)
   if (!facts) throw new LiveError('NOT_FOUND', `there is no ${what} ${path}`, { path })
-  if (facts.kind === 'directory') throw usage(`${path} is a directory, not ${what}`, { path })
+  if (facts.kind === 'directory') throw usage(`${path} is a directory, and no ${what}`, { path })
   const folder = await openFolder(dirname(full))
   return { folder, name: basename(full), path: full, facts }
 }
@@ -116,13 +116,13 @@ const findStick = async (
   directory: string,
   image: string | undefined,
 ): Promise<{ root: string; found: LiveDirectory<Folder> }> => {
-  if (isHttpUrl(directory))
+  const full = resolve(directory)
+  const facts = isHttpUrl(directory) ? undefined : await factsOf(full)
+  if (!facts && isAddress(directory))
     throw usage(
       `${shownName(directory)} is on a server, and can only be read: name a stick that is mounted here, or a copy on this computer`,
       { path: shownName(directory) },
     )
-  const full = resolve(directory)
-  const facts = await factsOf(full)
   if (!facts)
     throw new LiveError(
       'NOT_FOUND',
