@@ -1,4 +1,4 @@
-import { basename, dirname, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { isZero } from '../block/device.js'
 import { openFile } from '../block/file.js'
 import { slice } from '../block/linear.js'
@@ -116,12 +116,13 @@ export const storePartitions = async (path: string): Promise<readonly DevicePart
       if (isLiveError(error) && error.code === 'CORRUPT') return undefined
       throw error
     })
-    const isImage = (await factsOf(path))?.kind === 'file'
+    const own = await withoutLinks(resolve(path))
+    const isImage = (await factsOf(own))?.kind === 'file'
     const found: DevicePart[] = []
     for (const partition of table?.partitions ?? []) {
       if (partition.role === 'extended' || partition.start + SECTOR > device.size) continue
-      const part = partOf(path, partition, device.size)
-      const left = [UNDO_SUFFIX, RESET_SUFFIX].map(end => resolve(dirname(path), placeName(part) + end))
+      const part = partOf(own, partition, device.size)
+      const left = [UNDO_SUFFIX, RESET_SUFFIX].map(end => join(dirname(own), placeName(part) + end))
       const isLeft = isImage && (await Promise.all(left.map(factsOf))).some(facts => facts !== undefined)
       if (isLeft || (await isStore(slice(device, part.start, part.length)))) found.push(part)
     }
@@ -189,7 +190,7 @@ export const overlayFile = async (path: string, base: TargetFile | undefined): P
       throw new LiveError('USAGE', `${named.disk} is a directory, and has no partitions`, { path })
     return partitionFile(await findPartition(named), named.disk, base)
   }
-  if (facts.kind === 'directory') throw new LiveError('USAGE', `${path} is a directory, not overlay`, { path })
+  if (facts.kind === 'directory') throw new LiveError('USAGE', `${path} is a directory, not an overlay`, { path })
   await checkNoDisk(full, path)
   if (facts.kind === 'other') return wholeDevice(full, full, base)
   const own = await withoutLinks(full)

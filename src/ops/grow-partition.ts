@@ -32,7 +32,7 @@ const wholeOf = async ({ folder, path }: HostFile): Promise<Whole | undefined> =
     const found = await partitionOf(part?.path ?? path)
     return found && { ...found, isImage: false }
   }
-  return { disk: part.path, number: part.partition, isImage: (await partitionOf(part.path)) === undefined }
+  return { disk: part.path, number: part.partition, isImage: (await factsOf(part.path))?.kind === 'file' }
 }
 
 /** What the overlay holds, whatever its state: one that recovers only where it has more room needs that first. */
@@ -106,7 +106,7 @@ export const partitionSize = async (overlay: HostFile, size: SizeChange | undefi
   if (missing <= room.bytes) return byRunning(resize)
   if (isImage && room.isLast) return byRunning(`truncate -s +${missing - room.bytes} ${shellWord(disk)} && ${resize}`)
   return refused(
-    `${room.bytes} bytes behind it are free, and ${missing} are wanted: move what follows it away, or the overlay to a larger partition; ${editor}`,
+    `${room.bytes} bytes behind it are free, and ${missing} are wanted: ${room.isLast ? 'move' : 'move what follows it away, or'} the overlay to a larger partition; ${editor}`,
   )
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { lockFile } from '../../../src/host/file-lock.js'
-import { parsePartitionName } from '../../../src/liveos/overlay-place.js'
+import { parsePartitionName, storePartitions } from '../../../src/liveos/overlay-place.js'
 import { findTarget, type TargetInput } from '../../../src/liveos/target.js'
 import { planCompact, runCompact } from '../../../src/ops/compact.js'
 import { compactStateName, findCompact } from '../../../src/ops/compact-state.js'
@@ -211,6 +211,17 @@ describe('a link', () => {
     expect(sha256(await partNow(one))).toBe(sha256(storeBytes(invalid)))
   })
 
+  it('to an image with a reset that was cut short: its partition is found by either name', async () => {
+    const one = await disk(bytes => void bytes.fill(0, 0, 512))
+    await writeFile(join(one.dir, 'stick.img.partition3.reset'), storeBytes().subarray(0, 65536))
+    const links = await path(`links${count++}`)
+    await mkdir(links)
+    await symlink(one.image, join(links, 'link.img'))
+    const [found, byLink] = [await storePartitions(one.image), await storePartitions(join(links, 'link.img'))]
+    expect(found.map(({ partition }) => partition)).toEqual([3])
+    expect(byLink).toEqual(found)
+  })
+
   it('to an overlay in a file: compacted, it is still a link to it', async () => {
     const one = await disk()
     const [file, link] = [join(one.dir, 'overlay.img'), join(one.dir, 'link')]
@@ -332,7 +343,10 @@ rootOnly('a block device', () => {
         const done = await finished(runRecover(target, await planRecover(target, { fsck: false })))
         expect(await readdir(one.dir)).toContain(done.undo)
         expect(await viewOf(input)).toBe(sha256(MERGED))
-        expect((await failure(planGrow(input, { size: 64 << 20 }), 'REFUSED')).message).toMatch(/sfdisk|dd/)
+        const told = (await failure(planGrow(input, { size: 64 << 20 }), 'REFUSED')).message
+        expect(told).toMatch(/the overlay to a larger partition|with dd/)
+        // a disk is no file that could be made longer
+        expect(told).not.toMatch(/truncate|what follows/)
         const again = await findTarget(input)
         await finished(runUndo(again, await planUndo(again)))
         expect((await readStatus(input)).overlay.state).toBe('invalid')
