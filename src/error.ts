@@ -40,6 +40,16 @@ export class LiveError extends Error {
 export const isLiveError = (error: unknown): error is LiveError =>
   typeof error === 'object' && error !== null && BRAND in error
 
+/** What comes of it, or undefined where what it looks for is not there. @throws  all errors but NOT_FOUND */
+export const orMissing = async <T>(work: Promise<T>): Promise<T | undefined> => {
+  try {
+    return await work
+  } catch (error) {
+    if (isLiveError(error) && error.code === 'NOT_FOUND') return undefined
+    throw error
+  }
+}
+
 /** A value on a medium that can't be right: where it stands, what it is, what it should be. */
 export interface Corruption {
   readonly device: string

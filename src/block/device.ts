@@ -48,6 +48,13 @@ export async function* extentsOf(device: Device, offset = 0, length = device.siz
   else yield { offset, length, kind: 'data' }
 }
 
+/** Bytes of a device that are no holes: all of them where it knows none. @throws  as its extents */
+export const dataLength = async (device: Device): Promise<number> => {
+  let bytes = 0
+  for await (const { kind, length } of extentsOf(device)) if (kind === 'data') bytes += length
+  return bytes
+}
+
 /** A Device that reads into memory that it is given, for who reads much and takes the same memory again. */
 export interface PlacingDevice extends Device {
   /** Fills `target` with the bytes from `offset` on; where it throws, `target` holds anything. @throws  as `read` */

@@ -1,4 +1,5 @@
 import type { Device } from '../block/device.js'
+import { isStore } from '../block/snapshot/store.js'
 
 /** Filesystems and containers that are told apart by their marks. */
 export type FsType =
@@ -71,3 +72,7 @@ export const detectFs = async (device: Device): Promise<FsType | undefined> => {
   const found = SIGNATURES.find(({ offset, bytes }) => bytes.every((byte, n) => head[offset + n] === byte))?.type
   return found ?? (looksLikeFat(head) ? 'vfat' : undefined)
 }
+
+/** The filesystem that the file of an overlay is; undefined for a snapshot store, and where nothing is known. @throws IO */
+export const overlayFsType = async (file: Device): Promise<FsType | undefined> =>
+  (await isStore(file)) ? undefined : detectFs(file)

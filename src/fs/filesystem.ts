@@ -96,6 +96,9 @@ export const hasXattrs = (fs: FileSystem): fs is XattrFileSystem => 'xattrs' in 
 /** True where files have places on the device. */
 export const isMapped = (fs: FileSystem): fs is MappedFileSystem => 'freeRuns' in fs
 
+/** Path of a name in a directory, both absolute. */
+export const pathBelow = (directory: string, name: string): string => `${directory === '/' ? '' : directory}/${name}`
+
 /** The names of an absolute path, `.` and empty ones left out. */
 export const splitPath = (path: string): readonly string[] =>
   path.split('/').filter(name => name !== '' && name !== '.')

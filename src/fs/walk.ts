@@ -1,6 +1,6 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type Entry, type FileSystem, type Stat, splitPath } from './filesystem.js'
+import { type Entry, type FileSystem, pathBelow, type Stat, splitPath } from './filesystem.js'
 import { encodeName, printableName } from './name.js'
 
 /** An inode met on a walk, under one of its names. */
@@ -100,7 +100,7 @@ export async function* walk(
       levels.pop()
       continue
     }
-    const where = `${level.path === '/' ? '' : level.path}/${entry.name}`
+    const where = pathBelow(level.path, entry.name)
     if (!isName(entry.name)) {
       damaged(where, 'a name that can be none')
       continue

@@ -1,33 +1,14 @@
-import { type Device, extentsOf, isSparse } from '../block/device.js'
-import { LiveError } from '../error.js'
-import { type FileSystem, isMapped, type Stat } from '../fs/filesystem.js'
+import { type Device, dataLength } from '../block/device.js'
+import { orMissing } from '../error.js'
+import { type FileSystem, isMapped, pathBelow, type Stat } from '../fs/filesystem.js'
 import { resolvePath } from '../fs/resolve.js'
 import type { FileFacts, OpenedFile, ReadFolder, ReadFrom } from '../host/folder.js'
 import type { Tree } from './live-directory.js'
 
 const kindOf = ({ kind }: Stat): FileFacts['kind'] => (kind === 'file' || kind === 'directory' ? kind : 'other')
 
-const isMissing = (error: unknown): boolean => error instanceof LiveError && error.code === 'NOT_FOUND'
-
-const orMissing = async <T>(work: Promise<T>): Promise<T | undefined> => {
-  try {
-    return await work
-  } catch (error) {
-    if (isMissing(error)) return undefined
-    throw error
-  }
-}
-
-/** Bytes of a device that are no holes. */
-const allocatedOf = async (device: Device): Promise<number> => {
-  if (!isSparse(device)) return device.size
-  let bytes = 0
-  for await (const extent of extentsOf(device)) if (extent.kind === 'data') bytes += extent.length
-  return bytes
-}
-
 const openedFile = async (device: Device, path: string): Promise<OpenedFile> => {
-  const allocated = await allocatedOf(device)
+  const allocated = await dataLength(device)
   return { ...device, path, allocated, hasHoles: allocated < device.size }
 }
 
@@ -56,7 +37,7 @@ export const isImageFolder = (folder: ReadFolder): folder is ImageFolder => 'dir
  * @param from   what a read of its files says to come from
  */
 export const imageFolder = (fs: FileSystem, where: string, path: string, from: ReadFrom): ImageFolder => {
-  const at = (name: string): string => `${path === '/' ? '' : path}/${name}`
+  const at = (name: string): string => pathBelow(path, name)
   const open = async (name: string): Promise<OpenedFile> =>
     openedFile(await fs.open(await resolvePath(fs, at(name))), `${where}:${at(name)}`)
   return {

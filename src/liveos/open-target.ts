@@ -1,8 +1,8 @@
 import { basename } from 'node:path'
 import type { Device } from '../block/device.js'
 import { isHttpUrl } from '../block/http.js'
-import { SNAP_MAGIC } from '../block/snapshot/layout.js'
-import { isLiveError, LiveError } from '../error.js'
+import { isStore } from '../block/snapshot/store.js'
+import { isLiveError, LiveError, orMissing } from '../error.js'
 import { permissionError } from '../host/directory.js'
 import { factsOf, isHostFolder, type ReadFolder, type ReadFrom } from '../host/folder.js'
 import type { Medium } from '../host/medium.js'
@@ -162,7 +162,7 @@ export const targetOn = async (source: Source, input: TargetInput): Promise<Targ
   if (all.length === 1 && only && only.code !== 'UNSUPPORTED') throw only
   throw new LiveError(
     'NOT_FOUND',
-    (await isStore(source))
+    source.device && (await isStore(source.device))
       ? `${source.name} is an overlay and holds changes only: name the stick, or the base that was changed, with --base FILE --overlay ${source.name}`
       : `${source.name} holds no live system: no filesystem on it has a directory with squashfs.img, rootfs.img or ext3fs.img${why(source, all)}`,
     { path: source.name },
@@ -214,9 +214,6 @@ const bareTarget = async (source: Source, volume: Volume, device: Device, input:
   return pairOf(source.name, mediumOfVolume(volume), await fileIn(folder, place, 'base image'), input)
 }
 
-const isStore = async ({ device }: Source): Promise<boolean> =>
-  device !== undefined && device.size >= 512 && Buffer.from(await device.read(0, 4)).readUInt32LE(0) === SNAP_MAGIC
-
 const why = ({ device }: Source, failures: readonly LiveError[]): string => {
   if (device?.size === 0) return ' (it is empty)'
   return failures.length === 0 ? '' : ` (${failures.map(error => error.message).join('; ')})`
@@ -241,10 +238,7 @@ export const openOverlayTarget = async (input: TargetInput): Promise<OpenOverlay
   const kind = name === undefined || base !== undefined ? undefined : (await factsOf(name))?.kind
   if (kind === 'file' || kind === 'other') {
     // what is none is told in the words for verbs that write
-    const opened = await openTarget(input).catch((error: unknown) => {
-      if (isLiveError(error) && error.code === 'NOT_FOUND') return undefined
-      throw error
-    })
+    const opened = await orMissing(openTarget(input))
     const overlay = opened?.target.overlay
     if (opened && overlay && isHostFolder(overlay.folder)) {
       const { target, close } = opened

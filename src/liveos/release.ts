@@ -1,8 +1,8 @@
-import { isLiveError } from '../error.js'
+import { isLiveError, orMissing } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { decodeName } from '../fs/name.js'
-import { follow, orMissing } from './boot/follow.js'
+import { follow } from './boot/follow.js'
 
 /** What a root filesystem, or the tree of an installer, says of itself. What it does not say is left undefined. */
 export interface Release {

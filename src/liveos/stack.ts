@@ -1,9 +1,9 @@
 import type { Device } from '../block/device.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
-import { isStore, type ReadStoreOptions, readStore, type Store } from '../block/snapshot/store.js'
+import { type ReadStoreOptions, readStore, type Store } from '../block/snapshot/store.js'
 import { type CodecPool, openPool } from '../bytes/pool.js'
 import { isLiveError, LiveError, unsupported } from '../error.js'
-import { detectFs, type FsType } from '../fs/detect.js'
+import { detectFs, overlayFsType } from '../fs/detect.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { openSquashfs, type Squashfs, type SquashfsOptions } from '../fs/squashfs/reader.js'
 import { closeAll, type OpenedFile, type ReadFolder } from '../host/folder.js'
@@ -148,7 +148,7 @@ export const openStack = async <F extends ReadFolder>(
     const base = await openBase(await opened(target.base), pool)
     if (!target.overlay) return { target, base, overlay: undefined, root: base.origin, pool, close }
     const file = await opened(target.overlay)
-    const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
+    const type = await overlayFsType(file).catch(() => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, file.path, wholeFiles(target, type))
     const store = await readTargetStore(target, file, { originSize: base.origin.size, ignoreInvalid })
     if (store.state === 'invalid' && !ignoreInvalid) throw overlayRefusal(target, file.path)

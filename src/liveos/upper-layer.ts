@@ -1,8 +1,7 @@
-import { isStore } from '../block/snapshot/store.js'
-import { isLiveError, LiveError, unsupported } from '../error.js'
+import { LiveError, orMissing, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
-import { detectFs, type FsType } from '../fs/detect.js'
-import { type FileSystem, hasXattrs } from '../fs/filesystem.js'
+import { type FsType, overlayFsType } from '../fs/detect.js'
+import { type FileSystem, hasXattrs, pathBelow } from '../fs/filesystem.js'
 import { openFs } from '../fs/open.js'
 import { type OverlayFs, openOverlayFs } from '../fs/overlayfs/reader.js'
 import { readsTrustedAttributes, withAttributes } from '../host/attributes.js'
@@ -36,14 +35,8 @@ const UPPER = 'overlayfs'
 /** What is no filesystem, though its marks are known. */
 const NO_FILESYSTEM: readonly FsType[] = ['luks', 'swap', 'LVM2']
 
-const isDirectory = async (fs: FileSystem, path: string): Promise<boolean> => {
-  try {
-    return (await fs.stat(path)).kind === 'directory'
-  } catch (error) {
-    if (isLiveError(error) && error.code === 'NOT_FOUND') return false
-    throw error
-  }
-}
+const isDirectory = async (fs: FileSystem, path: string): Promise<boolean> =>
+  (await orMissing(fs.stat(path)))?.kind === 'directory'
 
 const noWork = (path: string, sister: string): Finding => ({
   code: 'OVERLAY_NO_WORK',
@@ -66,7 +59,7 @@ const directoryOf = async (target: Target, path: string): Promise<UpperLayer> =>
   const findings: Finding[] = []
   const kind = 'directory'
   if (isImageFolder(folder)) {
-    const inside = (child: string): string => `${folder.directory === '/' ? '' : folder.directory}/${child}`
+    const inside = (child: string): string => pathBelow(folder.directory, child)
     const { fs } = folder
     const hasWork = await isDirectory(fs, inside(WORK))
     if (!hasWork) findings.push(noWork(path, `${WORK} beside it`))
@@ -116,7 +109,7 @@ const imageOf = async (overlay: NonNullable<Target['overlay']>): Promise<UpperLa
   const file = await overlay.folder.open(overlay.name)
   const close = () => file.close()
   try {
-    const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
+    const type = await overlayFsType(file).catch(() => undefined)
     if (!type || NO_FILESYSTEM.includes(type)) {
       await close()
       return undefined

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Device } from '../block/device.js'
 import { isZero } from '../block/device.js'
 import { corrupt, LiveError } from '../error.js'
-import type { Xattr } from '../fs/filesystem.js'
+import { pathBelow, type Xattr } from '../fs/filesystem.js'
 import { FROM, type WrittenFile } from '../fs/squashfs/data-writer.js'
 import type { SquashFile } from '../fs/squashfs/file.js'
 import { keepsEnd } from '../fs/squashfs/pieces.js'
@@ -259,7 +259,7 @@ const compareTrees = (
     const names = new Map(found.entries.map(entry => [Buffer.from(entry.name).toString('latin1'), entry.node]))
     for (const { name, node } of expected.entries) {
       const other = names.get(Buffer.from(name).toString('latin1'))
-      const child = `${path === '/' ? '' : path}/${Buffer.from(name).toString()}`
+      const child = pathBelow(path, Buffer.from(name).toString())
       if (!other) throw differs(child, 'name', 'there', 'missing')
       visit(node, other, child)
     }

@@ -5,10 +5,9 @@ import { finished } from 'node:stream/promises'
 import { memory } from '../block/memory.js'
 import { LiveError, systemError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type Entry, type Stat, splitPath, type XattrFileSystem } from '../fs/filesystem.js'
+import { type Entry, pathBelow, type Stat, splitPath, type XattrFileSystem } from '../fs/filesystem.js'
 import { encodeName } from '../fs/name.js'
 import type { Change } from '../liveos/changes/change.js'
-import { below } from '../liveos/changes/names.js'
 import { copyTree } from './copy-tree.js'
 import type { Report } from './progress.js'
 
@@ -77,7 +76,7 @@ const changedOnly = (
   { paths, whole }: Selection,
   own: { readonly directory: string; readonly content: Uint8Array },
 ): XattrFileSystem => {
-  const file = below(own.directory, DELETED)
+  const file = pathBelow(own.directory, DELETED)
   const made = (kind: 'directory' | 'file', size: number): Stat => ({
     kind,
     inode: 0,
@@ -108,7 +107,7 @@ const changedOnly = (
     async list(path) {
       if (path === own.directory) return [ownEntry(DELETED, 'file')]
       const entries = await root.list(path)
-      const shown = isWhole(path) ? entries : entries.filter(({ name }) => paths.has(below(path, name)))
+      const shown = isWhole(path) ? entries : entries.filter(({ name }) => paths.has(pathBelow(path, name)))
       return path === '/' ? [...shown, ownEntry(own.directory.slice(1), 'directory')] : shown
     },
     readLink: path => root.readLink(path),

@@ -2,9 +2,8 @@ import type { Device } from '../block/device.js'
 import { exceptionsPerArea } from '../block/snapshot/layout.js'
 import { type Salvage, salvageStore } from '../block/snapshot/salvage.js'
 import { snapshot } from '../block/snapshot/snapshot.js'
-import { isStore } from '../block/snapshot/store.js'
 import type { Finding } from '../finding.js'
-import { detectFs, type FsType } from '../fs/detect.js'
+import { overlayFsType } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
 import { advised, marked } from '../liveos/advice.js'
 import { overlaysIn } from '../liveos/live-directory.js'
@@ -192,7 +191,7 @@ export const checkOverlay = async (
   readonly salvage: Salvage | undefined
 }> => {
   const { path, size } = file
-  const type = (await isStore(file)) ? undefined : await detectFs(file).catch((): FsType | undefined => undefined)
+  const type = await overlayFsType(file).catch(() => undefined)
   if (type) {
     tell('OVERLAY_UNSUPPORTED', 'note', path, `this overlay is a ${type} filesystem, not a dm-snapshot store`)
     return {

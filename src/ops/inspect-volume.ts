@@ -1,7 +1,7 @@
 import type { Device } from '../block/device.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type FileSystem, isMapped } from '../fs/filesystem.js'
+import { type FileSystem, isMapped, pathBelow } from '../fs/filesystem.js'
 import { readBootCatalog } from '../fs/iso9660/boot-catalog.js'
 import { readHybrid } from '../fs/iso9660/hybrid.js'
 import { readIsoMd5 } from '../fs/iso9660/media-check.js'
@@ -39,8 +39,7 @@ const loadersOn = async (fs: FileSystem): Promise<readonly string[]> => {
     if (place !== '/' && !firsts.has(place.split('/')[1]!)) continue
     const names = place === '/' ? root : await namesIn(fs, place)
     for (const name of names)
-      if (/^(ldlinux\.sys|extlinux\.sys|isolinux\.bin)$/i.test(name))
-        found.push(`${place === '/' ? '' : place}/${name}`)
+      if (/^(ldlinux\.sys|extlinux\.sys|isolinux\.bin)$/i.test(name)) found.push(pathBelow(place, name))
   }
   const efi = root.find(name => /^efi$/i.test(name))
   const boot = efi && (await namesIn(fs, `/${efi}`)).find(name => /^boot$/i.test(name))

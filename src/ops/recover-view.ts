@@ -2,11 +2,11 @@ import type { Device } from '../block/device.js'
 import { MAX_CHUNK_SECTORS } from '../block/snapshot/layout.js'
 import { type Salvage, salvageStore } from '../block/snapshot/salvage.js'
 import { type SnapshotDevice, snapshot } from '../block/snapshot/snapshot.js'
-import { isStore, type Store } from '../block/snapshot/store.js'
+import type { Store } from '../block/snapshot/store.js'
 import { undone } from '../block/undo/undone.js'
 import { openPool } from '../bytes/pool.js'
 import { LiveError, unsupported } from '../error.js'
-import { detectFs, type FsType } from '../fs/detect.js'
+import { overlayFsType } from '../fs/detect.js'
 import { closeAll, type OpenedFile } from '../host/folder.js'
 import { type Base, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile } from '../liveos/target.js'
@@ -100,7 +100,7 @@ export const openSalvaged = async (
       open.push(journal)
       cow = undone(file, journal, undo.journal)
     }
-    const type = (await isStore(cow)) ? undefined : await detectFs(cow).catch((): FsType | undefined => undefined)
+    const type = await overlayFsType(cow).catch(() => undefined)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, overlay.path, wholeFiles(target, type))
     const salvage = await salvageAs(overlay.path, cow, base.origin.size, chunkSectors)
     const store = checkUsable(overlay.path, salvage, chunkSectors, await tooSmallAdvice(target, overlay.path, cow))

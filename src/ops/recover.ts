@@ -1,4 +1,4 @@
-import { extentsOf } from '../block/device.js'
+import { dataLength } from '../block/device.js'
 import type { DamageClass, Tear } from '../block/snapshot/salvage.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -77,8 +77,7 @@ export interface RecoverPlan {
 const SPEED = 10e6
 
 const copyBytesOf = async ({ root, base, store }: SalvagedView): Promise<number> => {
-  let bytes = 0
-  for await (const { kind, length } of extentsOf(root)) if (kind === 'data') bytes += length
+  const bytes = await dataLength(root)
   // the holes of a raw base are known by what its file takes
   const raw = base.squashfs ? Number.POSITIVE_INFINITY : base.file.allocated
   return Math.min(bytes, raw + store.exceptions.count * store.chunkSize)

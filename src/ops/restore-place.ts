@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
-import { type Device, extentsOf } from '../block/device.js'
+import { dataLength } from '../block/device.js'
 import { openFile } from '../block/file.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -31,15 +31,8 @@ export const imageOf = async (part: BackupPart, { open }: OpenBackup): Promise<O
   sha256: part.sha256,
   places: 0,
   sparse: part.sparse,
-  takes: await bytesTaken(open(part), part.sparse),
+  takes: part.sparse ? await dataLength(open(part)) : open(part).size,
 })
-
-const bytesTaken = async (device: Device, sparse: boolean): Promise<number> => {
-  if (!sparse) return device.size
-  let bytes = 0
-  for await (const { kind, length } of extentsOf(device)) if (kind === 'data') bytes += length
-  return bytes
-}
 
 export const homePlace = ({ stick, base, name }: WritableTarget, findings: Finding[]) => {
   if (stick) return { folder: base.folder, name: 'home.img' }

@@ -2,10 +2,10 @@ import type { Device } from '../block/device.js'
 import { SECTOR } from '../block/snapshot/layout.js'
 import { salvageStore } from '../block/snapshot/salvage.js'
 import { statusLine } from '../block/snapshot/status.js'
-import { isStore, readStore, type Store } from '../block/snapshot/store.js'
+import { readStore, type Store } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { detectFs } from '../fs/detect.js'
+import { detectFs, overlayFsType } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
 import { advised, calledAs, marked, pathAs } from '../liveos/advice.js'
@@ -244,7 +244,7 @@ export const overlayStatus = async (
   }
   let store: Store
   try {
-    const type = (await isStore(file)) ? undefined : await detectFs(file)
+    const type = await overlayFsType(file)
     if (type) {
       findings.push({
         code: 'OVERLAY_UNSUPPORTED',

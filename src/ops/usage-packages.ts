@@ -1,4 +1,4 @@
-import { corrupt, isLiveError } from '../error.js'
+import { corrupt, isLiveError, orMissing } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type FileSystem, splitPath } from '../fs/filesystem.js'
 import { decodeName } from '../fs/name.js'
@@ -45,15 +45,7 @@ async function* dpkgPackages(fs: FileSystem): AsyncGenerator<Owned, void> {
   }
 }
 
-const isThere = async (fs: FileSystem, path: string): Promise<boolean> => {
-  try {
-    await fs.stat(path)
-    return true
-  } catch (error) {
-    if (isLiveError(error) && error.code === 'NOT_FOUND') return false
-    throw error
-  }
-}
+const isThere = async (fs: FileSystem, path: string): Promise<boolean> => (await orMissing(fs.stat(path))) !== undefined
 
 /** Packages name /bin/ls where /bin is a link to usr/bin: the links at the top of the tree, by their names. */
 const topLinks = async (fs: FileSystem): Promise<ReadonlyMap<string, string>> => {

@@ -264,4 +264,4 @@ export const newStore = (cowSize: number): Store => ({
 
 /** True where a device begins as a store does. Its first chunks may hold anything, such as the superblock of a filesystem. */
 export const isStore = async (cow: Device): Promise<boolean> =>
-  cow.size >= 4 && new DataView((await cow.read(0, 4)).buffer).getUint32(0, true) === SNAP_MAGIC
+  cow.size >= 4 && Buffer.from(await cow.read(0, 4)).readUInt32LE(0) === SNAP_MAGIC

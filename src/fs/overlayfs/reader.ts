@@ -1,6 +1,6 @@
 import type { Device } from '../../block/device.js'
 import { extentsOf } from '../../block/device.js'
-import { corrupt, LiveError } from '../../error.js'
+import { corrupt, LiveError, orMissing } from '../../error.js'
 import { type Entry, type FileSystem, type Stat, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
 import { printableName } from '../name.js'
 import { hasRootMarks, type Namespace, visibleXattrs } from './layout.js'
@@ -127,7 +127,7 @@ export const openOverlayFs = async ({
     if (!isMetacopy) return undefined
     const directory = beneath?.slice(0, beneath.lastIndexOf('/')) || '/'
     const data = redirected(redirect, beneath, beneath === undefined ? undefined : directory)
-    const found = data === undefined ? undefined : await lower.stat(data).catch(missing)
+    const found = data === undefined ? undefined : await orMissing(lower.stat(data))
     const size = (await upper.stat(above)).size
     if (data === undefined || found?.kind !== 'file' || found.size !== size)
       throw corrupt({
@@ -144,7 +144,7 @@ export const openOverlayFs = async ({
   const mayBeBelow = async (device: Device, { beneath }: Place): Promise<boolean> => {
     if (device.size === 0 || beneath === undefined) return false
     for await (const { kind } of extentsOf(device)) if (kind === 'data') return false
-    const found = await lower.stat(beneath).catch(missing)
+    const found = await orMissing(lower.stat(beneath))
     return found?.kind === 'file' && found.size === device.size
   }
 
@@ -221,9 +221,4 @@ export const openOverlayFs = async ({
     },
     async close() {},
   }
-}
-
-const missing = (error: unknown): undefined => {
-  if (error instanceof LiveError && error.code === 'NOT_FOUND') return undefined
-  throw error
 }

@@ -1,9 +1,11 @@
 import { openRecent } from '../../bytes/recent.js'
+import { orMissing } from '../../error.js'
 import {
   type Entry,
   type FileKind,
   type FileSystem,
   hasXattrs,
+  pathBelow,
   type Stat,
   splitPath,
   type Xattr,
@@ -77,10 +79,6 @@ export interface Tree {
 /** Names kept of directories looked into lately, about 20 MiB. */
 const KEPT_NAMES = 200_000
 
-const below = (directory: string, name: string): string => `${directory === '/' ? '' : directory}/${name}`
-
-const isMissing = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'NOT_FOUND'
-
 const NOWHERE = {
   upper: undefined,
   lower: undefined,
@@ -132,7 +130,7 @@ export const openTree = (layers: Layers): Tree => {
     const names = new Map<string, UpperEntry>()
     for (const entry of await upper.list(path)) {
       const { name, kind } = entry
-      const at = below(path, name)
+      const at = pathBelow(path, name)
       const isWhiteout =
         kind === 'character'
           ? await isDeletion(upper, at)
@@ -147,27 +145,18 @@ export const openTree = (layers: Layers): Tree => {
 
   /** What the lower layer has at a path; undefined for nothing and for a deletion. */
   const lowerAt = async (path: string): Promise<Stat | undefined> => {
-    try {
-      const stat = await lower.stat(path)
-      return stat.device?.major === 0 && stat.device.minor === 0 && stat.kind === 'character' ? undefined : stat
-    } catch (error) {
-      if (isMissing(error)) return undefined
-      throw error
-    }
+    const stat = await orMissing(lower.stat(path))
+    return stat?.device?.major === 0 && stat.device.minor === 0 && stat.kind === 'character' ? undefined : stat
   }
 
   const readIndex = async (): Promise<ReadonlyMap<number, Indexed>> => {
     const found = new Map<number, Indexed>()
     if (work === undefined) return found
-    const path = below(work, 'index')
-    const entries = await upper.list(path).catch((error: unknown) => {
-      if (isMissing(error)) return []
-      throw error
-    })
-    for (const { name, kind, inode: own } of entries) {
+    const path = pathBelow(work, 'index')
+    for (const { name, kind, inode: own } of (await orMissing(upper.list(path))) ?? []) {
       // a directory or a deletion stands there for a directory
       const inode = kind === 'directory' || kind === 'character' ? undefined : parseIndexName(name)
-      if (inode !== undefined) found.set(inode, { path: below(path, name), kind, inode: own })
+      if (inode !== undefined) found.set(inode, { path: pathBelow(path, name), kind, inode: own })
     }
     return found
   }
@@ -182,7 +171,7 @@ export const openTree = (layers: Layers): Tree => {
     const names = new Map<string, LowerEntry>()
     for (const entry of await lower.list(path)) {
       const { name, kind, inode } = entry
-      if (kind === 'character' && (await isDeletion(lower, below(path, name)))) continue
+      if (kind === 'character' && (await isDeletion(lower, pathBelow(path, name)))) continue
       names.set(name, { ...entry, indexed: (await indexed(kind, inode))?.inode })
     }
     return names
@@ -210,13 +199,13 @@ export const openTree = (layers: Layers): Tree => {
 
   const child = async (path: string, directory: Place, name: string): Promise<Place | undefined> => {
     if (directory.kind !== 'directory') return undefined
-    const inLower = directory.lower === undefined ? undefined : below(directory.lower, name)
+    const inLower = directory.lower === undefined ? undefined : pathBelow(directory.lower, name)
     if (directory.upper === undefined) return inLower === undefined ? undefined : lowerPlace(inLower)
     const entry = (await listing(path, directory)).upper.get(name)
     if (!entry) return inLower === undefined ? undefined : lowerPlace(inLower)
     if (entry.isWhiteout) return undefined
     const { kind } = entry
-    const at = below(directory.upper, name)
+    const at = pathBelow(directory.upper, name)
     if (kind !== 'directory') return { ...NOWHERE, kind, upper: at, beneath: inLower }
     const { isOpaque, redirect, hasXattrWhiteouts } = await marks(at)
     const merged = isOpaque ? undefined : redirected(redirect, inLower, directory.lower)
@@ -248,7 +237,7 @@ export const openTree = (layers: Layers): Tree => {
       for (const name of names.slice(start)) {
         place = await child(at, place, name)
         if (!place) return undefined
-        at = below(at, name)
+        at = pathBelow(at, name)
         if (place.kind === 'directory') places.set(at, place, 1)
       }
       return place
@@ -264,5 +253,5 @@ export const redirected = (
 ): string | undefined => {
   if (redirect === undefined) return inLower
   if (redirect.startsWith('/')) return redirect
-  return lowerDirectory === undefined ? undefined : below(lowerDirectory, redirect)
+  return lowerDirectory === undefined ? undefined : pathBelow(lowerDirectory, redirect)
 }

@@ -1,6 +1,6 @@
 import type { Device } from '../../block/device.js'
 import { corrupt } from '../../error.js'
-import type { Xattr } from '../filesystem.js'
+import { pathBelow, type Xattr } from '../filesystem.js'
 import type { SquashFile } from './file.js'
 import type { DirectoryInode } from './inode.js'
 import { parseRdev } from './inode.js'
@@ -120,7 +120,7 @@ export const readTree = async (
     for (const entry of await fs.listing(inode))
       entries.push({
         name: entry.name,
-        node: await node(entry, `${path === '/' ? '' : path}/${Buffer.from(entry.name).toString()}`, depth + 1),
+        node: await node(entry, pathBelow(path, Buffer.from(entry.name).toString()), depth + 1),
       })
     return { kind: 'directory', ...head, entries }
   }

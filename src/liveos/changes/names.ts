@@ -53,9 +53,6 @@ const openWindow = async ({ volume }: Side, start: number, end: number): Promise
 /** No path is longer, in UTF-16; a damaged tree may be any depth. */
 export const MOST_PATH = 65_536
 
-/** The path of a name in a directory. */
-export const below = (directory: string, name: string): string => `${directory === '/' ? '' : directory}/${name}`
-
 /**
  * Reads every directory once, in the order of the disk: of ext4's inodes only the directories know where they are.
  *

@@ -1,9 +1,9 @@
 import { corrupt, isLiveError } from '../../error.js'
 import type { Ext4Inode } from '../../fs/ext4/inode.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
-import type { Entry, FileKind } from '../../fs/filesystem.js'
+import { type Entry, type FileKind, pathBelow } from '../../fs/filesystem.js'
 import { comparePaths } from './change.js'
-import { below, MOST_PATH, type Names } from './names.js'
+import { MOST_PATH, type Names } from './names.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping, Swept } from './sweep.js'
 
@@ -174,7 +174,11 @@ export const compareTrees = async (sweeping: Sweeping, swept: Swept, names: Name
   return { ...(await pairFiles(removed, added, pairs, sameOnBoth)) }
 }
 
-const named = ({ path }: Named, { name, inode, kind }: Entry): Named => ({ path: below(path, name), ino: inode, kind })
+const named = ({ path }: Named, { name, inode, kind }: Entry): Named => ({
+  path: pathBelow(path, name),
+  ino: inode,
+  kind,
+})
 
 const pairOf = (before: Named, after: Named, renamed = false): Pair => ({ before, after, renamed, namesChanged: false })
 

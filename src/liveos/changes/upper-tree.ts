@@ -1,7 +1,7 @@
-import { corrupt, isLiveError, LiveError } from '../../error.js'
-import type { Entry, FileKind, FileSystem } from '../../fs/filesystem.js'
+import { corrupt, isLiveError, LiveError, orMissing } from '../../error.js'
+import { type Entry, type FileKind, type FileSystem, pathBelow } from '../../fs/filesystem.js'
 import type { OverlayFs } from '../../fs/overlayfs/reader.js'
-import { below, MOST_PATH } from './names.js'
+import { MOST_PATH } from './names.js'
 import { stopIfAborted, type Told } from './side.js'
 
 /** A name of one of the trees: the base's, or the merged one's. */
@@ -49,18 +49,11 @@ export const trying = async <T>(told: Told, where: string, work: () => Promise<T
   }
 }
 
-const isMissing = async (fs: FileSystem, path: string): Promise<boolean> => {
-  try {
-    await fs.stat(path)
-    return false
-  } catch (error) {
-    if (isLiveError(error) && error.code === 'NOT_FOUND') return true
-    throw error
-  }
-}
+const isMissing = async (fs: FileSystem, path: string): Promise<boolean> =>
+  (await orMissing(fs.stat(path))) === undefined
 
 const leafOf = (directory: string, { name, kind, inode }: Entry): Leaf => ({
-  path: below(directory, name),
+  path: pathBelow(directory, name),
   kind,
   inode,
 })
@@ -157,8 +150,8 @@ export const compareUpper = async (comparing: Comparing): Promise<UpperTree> => 
     const leaves: Leaf[] = []
     for (const entry of (await trying(told, path, () => base.list(path))) ?? []) {
       const leaf = leafOf(path, entry)
-      const device = entry.kind === 'character' ? (await base.stat(leaf.path)).device : undefined
-      if (device?.major !== 0 || device.minor !== 0) leaves.push(leaf)
+      const stat = entry.kind === 'character' ? await trying(told, leaf.path, () => base.stat(leaf.path)) : undefined
+      if (stat?.device?.major !== 0 || stat.device.minor !== 0) leaves.push(leaf)
     }
     return leaves
   }

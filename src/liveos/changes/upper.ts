@@ -1,6 +1,8 @@
-import { extentsOf } from '../../block/device.js'
+import type { Device } from '../../block/device.js'
+import { fileDataLength } from '../../fs/data-length.js'
 import { type FileSystem, hasXattrs, type Stat } from '../../fs/filesystem.js'
 import type { OverlayFs } from '../../fs/overlayfs/reader.js'
+import { closeAll } from '../../host/folder.js'
 import { statAspects } from './attributes.js'
 import { type Aspect, type Change, type Changes, comparePaths } from './change.js'
 import type { ChangesOptions } from './read.js'
@@ -14,17 +16,8 @@ const isWithin = (path: string, filter: string): boolean =>
   filter === '/' || path === filter || path.startsWith(`${filter}/`)
 
 /** Bytes of a file that are no holes, of anything else none. */
-const dataBytes = async (fs: FileSystem, path: string, { kind, size }: Stat): Promise<number> => {
-  if (kind !== 'file' || size === 0) return 0
-  const file = await fs.open(path)
-  try {
-    let bytes = 0
-    for await (const extent of extentsOf(file)) if (extent.kind === 'data') bytes += extent.length
-    return bytes
-  } finally {
-    await file.close()
-  }
-}
+const dataBytes = async (fs: FileSystem, path: string, { kind, size }: Stat): Promise<number> =>
+  kind !== 'file' || size === 0 ? 0 : fileDataLength(fs, path)
 
 /** Names of the attributes that differ; undefined where none does. */
 const comparedXattrs = async ({ base, root }: Comparing, before: Leaf, after: Leaf): Promise<Change['xattrs']> => {
@@ -97,18 +90,22 @@ export const readUpperChanges = async (
     const data = await root.dataBelow(after.path)
     const place = await root.place(after.path)
     if ((data ?? (place.upper === undefined ? place.lower : undefined)) === before.path) return true
-    const [was, is] = await Promise.all([base.open(before.path), root.open(after.path)])
+    const open: Device[] = []
     try {
+      for (const [fs, path] of [
+        [base, before.path],
+        [root, after.path],
+      ] as const)
+        open.push(await fs.open(path))
       for (let at = 0; at < size; at += PIECE) {
         stopIfAborted(signal)
         const length = Math.min(PIECE, size - at)
-        const [a, b] = await Promise.all([was.read(at, length), is.read(at, length)])
-        if (Buffer.compare(a, b) !== 0) return false
+        const [a, b] = await Promise.all(open.map(file => file.read(at, length)))
+        if (Buffer.compare(a!, b!) !== 0) return false
       }
       return true
     } finally {
-      await was.close()
-      await is.close()
+      await closeAll(open)
     }
   }
 

@@ -1,9 +1,9 @@
-import { extentsOf } from '../../block/device.js'
 import { isLiveError, LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
+import { fileDataLength } from '../../fs/data-length.js'
 import type { Ext4 } from '../../fs/ext4/reader.js'
 import { openVolume } from '../../fs/ext4/volume.js'
-import { type FileSystem, isMapped, type Stat } from '../../fs/filesystem.js'
+import { isMapped, pathBelow, type Stat } from '../../fs/filesystem.js'
 import { printableName } from '../../fs/name.js'
 import type { OverlayFs } from '../../fs/overlayfs/reader.js'
 import { type FreeSpace, readFreeSpace } from './space.js'
@@ -23,18 +23,6 @@ export interface UpperUsage {
 /** Files from this size on are asked for their holes. */
 const ASK_HOLES = 1 << 16
 const MAX_FINDINGS = 100
-
-const dataBytes = async (fs: FileSystem, path: string, size: number): Promise<number> => {
-  if (size < ASK_HOLES) return size
-  const file = await fs.open(path)
-  try {
-    let bytes = 0
-    for await (const { kind, length } of extentsOf(file)) if (kind === 'data') bytes += length
-    return bytes
-  } finally {
-    await file.close()
-  }
-}
 
 /**
  * Tells what an upper layer holds, by file. What can't be read is told in the findings.
@@ -71,7 +59,7 @@ export const readUpperUsage = async (root: OverlayFs, signal?: AbortSignal): Pro
     // data that stay in the base take no room here
     if ((await root.dataBelow(path)) !== undefined) return
     const { upper } = await root.place(path)
-    const bytes = await dataBytes(root.upper, upper!, size)
+    const bytes = size < ASK_HOLES ? size : await fileDataLength(root.upper, upper!)
     fileBytes += bytes
     if (bytes > 0) owners.push({ inode, kind, path, bytes, identicalBytes: 0 })
   }
@@ -80,7 +68,7 @@ export const readUpperUsage = async (root: OverlayFs, signal?: AbortSignal): Pro
   for (let directory = open.pop(); directory !== undefined; directory = open.pop()) {
     const path = directory
     for (const { name, kind, inode, isWhiteout } of (await trying(path, () => root.upperEntries(path))) ?? []) {
-      const at = `${path === '/' ? '' : path}/${name}`
+      const at = pathBelow(path, name)
       if (isWhiteout) deletions++
       else if (kind !== 'directory') await trying(at, async () => count(at, await root.stat(at)))
       else if (!entered.has(inode)) {

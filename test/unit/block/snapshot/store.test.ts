@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { slice } from '../../../../src/block/linear.js'
 import { memory } from '../../../../src/block/memory.js'
-import { readStore, type Store } from '../../../../src/block/snapshot/store.js'
+import { isStore, readStore, type Store } from '../../../../src/block/snapshot/store.js'
 import { isLiveError, type LiveError } from '../../../../src/error.js'
 import { countingDevice } from '../../../support/counting-device.js'
 import { faultyDevice } from '../../../support/faulty-device.js'
@@ -28,6 +28,17 @@ const entry = (bytes: Uint8Array, index: number) => {
     setNew: (chunk: number) => view.writeBigUInt64LE(BigInt(chunk), at + 8),
   }
 }
+
+test('a store is told by its first bytes, wherever in memory a read puts them', async () => {
+  const device = memory(bytesWith(1), 'cow')
+  const shifted = {
+    ...device,
+    read: async (offset: number, length: number) =>
+      Buffer.concat([Buffer.alloc(8), await device.read(offset, length)]).subarray(8),
+  }
+  expect(await isStore(shifted)).toBe(true)
+  expect(await isStore(memory(new Uint8Array(CHUNK), 'zeros'))).toBe(false)
+})
 
 describe('a new store', () => {
   test('counts as the kernel will make it', async () => {
