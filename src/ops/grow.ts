@@ -1,12 +1,13 @@
-import { isStore, newStore, type Store } from '../block/snapshot/store.js'
+import { newStore, type Store } from '../block/snapshot/store.js'
 import { LiveError, unsupported } from '../error.js'
 import type { Finding } from '../finding.js'
-import { detectFs } from '../fs/detect.js'
+import { type FsType, overlayFsType } from '../fs/detect.js'
 import type { OpenedFile } from '../host/folder.js'
 import { advised, marked, overlayAs } from '../liveos/advice.js'
 import { readTargetStore } from '../liveos/stack.js'
 import type { HostFile, Target, TargetInput, WritableTarget } from '../liveos/target.js'
 import { isUnsized, LEAST_OVERLAY } from '../liveos/too-small.js'
+import { wholeFiles } from '../liveos/whole-files.js'
 import { findOverlayPartition, partitionSize } from './grow-partition.js'
 import { chooseSize, leastSize, mostSize, type SizeChange } from './grow-size.js'
 import { findOverlay } from './grow-target.js'
@@ -91,19 +92,30 @@ const refuseOnPartition = async (input: TargetInput, { size }: GrowOptions): Pro
   }
 }
 
+/** What makes a filesystem in a file larger. */
+const RESIZERS: Partial<Readonly<Record<FsType, string>>> = { ext4: 'resize2fs', f2fs: 'resize.f2fs' }
+
+const resizeWords = (_: Target, type: FsType): string =>
+  `this overlay is a filesystem that holds an OverlayFS (${type}): make the file larger with truncate, and the filesystem in it with ${RESIZERS[type] ?? `the tools of ${type}`}`
+
 /** The same, of an overlay that may still be without its size. */
 const sizedOverlay = async (overlay: HostFile, file: OpenedFile, target: Target): Promise<Store> =>
-  (await isUnsized(file)) ? newStore(file.size) : readOverlay(overlay, file, target)
+  (await isUnsized(file)) ? newStore(file.size) : readOverlay(overlay, file, target, resizeWords)
 
-/** The store of an overlay that a verb is to write to. @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow` */
-export const readOverlay = async ({ path }: HostFile, file: OpenedFile, target: Target): Promise<Store> => {
-  const type = (await isStore(file)) ? undefined : await detectFs(file)
-  if (type)
-    throw unsupported(
-      `overlay that is a ${type} filesystem`,
-      path,
-      `this overlay is a filesystem that holds an OverlayFS (${type}): make the file larger with truncate, and the filesystem in it with the tools of ${type}, such as resize2fs`,
-    )
+/**
+ * The store of an overlay that a verb is to write to.
+ *
+ * @param ofFilesystem  the sentence where it is no store but a filesystem
+ * @throws UNSUPPORTED, CORRUPT, REFUSED  as `planGrow`
+ */
+export const readOverlay = async (
+  { path }: HostFile,
+  file: OpenedFile,
+  target: Target,
+  ofFilesystem: (target: Target, type: FsType) => string = wholeFiles,
+): Promise<Store> => {
+  const type = await overlayFsType(file)
+  if (type) throw unsupported(`overlay that is a ${type} filesystem`, path, ofFilesystem(target, type))
   const store = await readTargetStore(target, file)
   if (store.state === 'invalid' || store.truncated)
     throw new LiveError(

@@ -1,8 +1,8 @@
-import { isStore, readStore } from '../block/snapshot/store.js'
+import { readStore } from '../block/snapshot/store.js'
 import { openPool } from '../bytes/pool.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { detectFs } from '../fs/detect.js'
+import { detectFs, type FsType, overlayFsType } from '../fs/detect.js'
 import { readExt4Superblock } from '../fs/ext4/superblock.js'
 import { filesOf } from '../fs/squashfs/pieces.js'
 import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
@@ -192,6 +192,9 @@ const readAll = async (
   }
 }
 
+/** What looks at a filesystem and changes nothing. */
+const CHECKERS: Partial<Readonly<Record<FsType, string>>> = { ext4: 'e2fsck -fn', xfs: 'xfs_repair -n' }
+
 const verifyOverlay = async (
   { folder, name, path }: TargetFile,
   originSize: number | undefined,
@@ -200,14 +203,14 @@ const verifyOverlay = async (
 ): Promise<void> => {
   const overlay = await folder.open(name)
   try {
-    const type = (await isStore(overlay)) ? undefined : await detectFs(overlay)
+    const type = await overlayFsType(overlay)
     if (type) {
       findings.push({
         code: 'OVERLAY_UNSUPPORTED',
         severity: 'note',
         where: path,
         message: `this overlay is a filesystem (${type}) that an OverlayFS keeps whole files in: it is not verified`,
-        remedy: `check it with the tools of ${type}, such as e2fsck -fn`,
+        remedy: `check it with ${CHECKERS[type] ?? `the tools of ${type}`}`,
       })
       return
     }

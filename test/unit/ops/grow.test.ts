@@ -154,7 +154,11 @@ describe('refused', () => {
     const bytes = new Uint8Array(65536)
     bytes.set([0x53, 0xef], 1024 + 56)
     await writeFile(overlay, bytes)
-    await failure(planGrow(input, { size: 1 << 20 }), 'UNSUPPORTED')
+    expect((await failure(planGrow(input, { size: 1 << 20 }), 'UNSUPPORTED')).message).toMatch(/in it with resize2fs$/)
+    bytes.fill(0)
+    bytes.set(Buffer.from('XFSB'))
+    await writeFile(overlay, bytes)
+    expect((await failure(planGrow(input, { size: 1 << 20 }), 'UNSUPPORTED')).message).toMatch(/the tools of xfs$/)
   })
 
   it('beside a reset that was cut short', async () => {

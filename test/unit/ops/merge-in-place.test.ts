@@ -139,6 +139,16 @@ describe('a merge in place is refused', () => {
     }
   })
 
+  it('where the overlay is a filesystem, with what else there is to do', async () => {
+    const { stick, overlay } = await stickOf()
+    const image = new Uint8Array(1 << 20)
+    image.set([0x53, 0xef], 1080)
+    await writeFile(overlay, image)
+    const { message } = await failure(merge(stick.path), 'UNSUPPORTED')
+    expect(message).toContain(`'liveos diff ${stick.path} --output changed.tar'`)
+    expect(message).not.toContain('truncate')
+  })
+
   it('where something has changed since it was planned', async () => {
     for (const changed of ['base', 'overlay'] as const) {
       const made = await stickOf()
