@@ -35,7 +35,7 @@ import {
   writeFrames,
 } from './backup-write.js'
 import { runDiff } from './diff.js'
-import { checkNotInUse } from './identity.js'
+import { checkNotInUse, outdated } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { isSameImage, markOf } from './refresh-state.js'
@@ -114,10 +114,7 @@ const checkPlanned = async (target: Target, plan: BackupPlan, found: readonly So
       const now = found[n]!
       return path === now.path && size === now.size && modified === now.modified
     })
-  if (!isSame || !isSameImage(mark, plan.base))
-    throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`, {
-      path: plan.target,
-    })
+  if (!isSame || !isSameImage(mark, plan.base)) throw outdated(plan.target)
 }
 
 /** The files that differ from the base, as an archive of their own in a temporary folder. */

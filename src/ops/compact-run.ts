@@ -21,7 +21,7 @@ import {
   removeCompactState,
 } from './compact-state.js'
 import { checkPacked, packedSize, writePacked } from './compact-write.js'
-import { checkNotInUse, checkUnchanged, checkWritable, whileLocked } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, outdated, whileLocked } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { checkNotRunning, thisOwner } from './refresh-owner.js'
 import type { RunOptions } from './refresh-run.js'
@@ -70,8 +70,7 @@ export async function* runCompact(
       if (state !== 'unreadable') await checkNotRunning(state.owner, `a compaction of ${found.overlay}`)
       does = await resumeOf(wrapFolder(found.folder), found.overlay, state)
     }
-    if (does !== plan.resume?.does)
-      throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
+    if (does !== plan.resume?.does) throw outdated(plan.target)
     const { options } = plan
     if (does !== undefined && state) {
       const work: CompactWork = { folder: wrapFolder(found.folder), name: found.overlay!, wrapFolder, report, signal }

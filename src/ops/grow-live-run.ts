@@ -8,6 +8,7 @@ import { openFolder } from '../host/folder.js'
 import { hostFile } from '../liveos/target.js'
 import { appendZeros } from './append-zeros.js'
 import { checkUsable, type GrowLivePlan } from './grow-live.js'
+import { outdated } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import type { RunOptions } from './refresh-run.js'
 import { dropUndo } from './unfinished.js'
@@ -55,9 +56,7 @@ export async function* runGrowLive(
     const { name, facts } = await hostFile(overlay.path, 'overlay')
     const number = await numberOf(loop)
     if (facts.size !== overlay.size || facts.inode !== overlay.inode || facts.device !== overlay.device || !number)
-      throw new LiveError('REFUSED', `${overlay.path} has changed since the plan was made: plan again`, {
-        path: overlay.path,
-      })
+      throw outdated(overlay.path)
     const lock = await lockFile(overlay.path)
     try {
       const before = await statusOf(snapshot, overlay.path)

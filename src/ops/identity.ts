@@ -34,16 +34,21 @@ export const identityOf = ({ path, facts: { size, device, inode, modified } }: T
 const same = (then: FileIdentity, now: FileFacts): boolean =>
   now.size === then.size && now.device === then.device && now.inode === then.inode && now.modified === then.modified
 
+/** Refuses a plan that was made for something else than what is there now. */
+export const outdated = (path: string): LiveError =>
+  new LiveError(
+    'REFUSED',
+    `${path} has changed since the plan was made, by something else than this run: run the command again to plan anew`,
+    { path },
+  )
+
 /** @throws REFUSED  a file is not the one that the plan was made for */
 export const checkUnchanged = async (
   files: readonly { readonly file: TargetFile; readonly planned: FileIdentity }[],
 ): Promise<void> => {
   for (const { file, planned } of files) {
     const now = await file.folder.facts(file.name)
-    if (!now || !same(planned, now))
-      throw new LiveError('REFUSED', `${planned.path} has changed since the plan was made: plan again`, {
-        path: planned.path,
-      })
+    if (!now || !same(planned, now)) throw outdated(planned.path)
   }
 }
 

@@ -14,7 +14,7 @@ import {
   type TargetInput,
   type WritableTarget,
 } from '../liveos/target.js'
-import { checkNotInUse, checkUnchanged, checkWritable, identityOf, whileLocked } from './identity.js'
+import { checkNotInUse, checkUnchanged, checkWritable, identityOf, outdated, whileLocked } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import type { RefreshPlan } from './refresh.js'
 import { overlayName, sameInput } from './refresh-begun.js'
@@ -81,8 +81,7 @@ export async function* runRefresh(
     if (state && state !== 'unreadable') await checkNotRunning(state.begun?.owner, `a refresh of ${plan.target}`)
     const resumed = isCutLate(state) ? state : undefined
     const step = resumed?.step ?? (state === undefined ? null : 'writing')
-    if (step !== (plan.resume?.step ?? null))
-      throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
+    if (step !== (plan.resume?.step ?? null)) throw outdated(plan.target)
     if (resumed) {
       const same = await sameInput(input, resumed, folder)
       const target = await findCutTarget(same, folder, found.name)
@@ -219,7 +218,7 @@ const refresh = async (
   try {
     await createState(folder, name, state)
   } catch (error) {
-    throw tellState(error, 'nothing on the stick has changed')
+    throw tellState(error, 'this run has changed nothing on the stick')
   }
   try {
     let source = target
@@ -253,7 +252,7 @@ const refresh = async (
     const now = await readState(folder, name).catch(() => null)
     const untouched = !staged && !swapping && now !== null && !isCutLate(now)
     if (untouched) await undo().catch(() => undefined)
-    throw tellState(error, untouched ? 'nothing on the stick has changed' : stateAfter(now, state.stage))
+    throw tellState(error, untouched ? 'this run has changed nothing on the stick' : stateAfter(now, state.stage))
   }
 }
 

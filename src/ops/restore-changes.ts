@@ -13,7 +13,7 @@ import { openBackup } from './backup-archive.js'
 import type { BackupManifest, BackupPart } from './backup-manifest.js'
 import { eachPiece } from './backup-write.js'
 import { copyTree } from './copy-tree.js'
-import { checkUnchanged, type FileIdentity, identityOf } from './identity.js'
+import { checkUnchanged, type FileIdentity, identityOf, outdated } from './identity.js'
 import { type Progress, progressing } from './progress.js'
 import { markOfBackup } from './restore.js'
 import { openTarTree } from './restore-tree.js'
@@ -191,10 +191,7 @@ export async function* runRestoreChanges(
     const device = await openFile(archive.path)
     try {
       const { manifest, part, tar, fs, removed } = await openChanges(device)
-      if (markOfBackup(manifest) !== plan.mark)
-        throw new LiveError('REFUSED', `${archive.path} has changed since the plan was made: plan again`, {
-          path: archive.path,
-        })
+      if (markOfBackup(manifest) !== plan.mark) throw outdated(archive.path)
       const hash = createHash('sha256')
       await eachPiece(tar, 'the backup was being verified', signal, (bytes, offset) => {
         hash.update(bytes)

@@ -7,7 +7,7 @@ import type { Finding } from '../finding.js'
 import { type Folder, openFolder } from '../host/folder.js'
 import { findTarget, hostFile, NEW_SUFFIX, OLD_SUFFIX, type TargetInput } from '../liveos/target.js'
 import { type OpenBackup, openBackup } from './backup-archive.js'
-import { checkUnchanged } from './identity.js'
+import { checkUnchanged, outdated } from './identity.js'
 import { type Progress, progressing, type Report } from './progress.js'
 import { thisOwner } from './refresh-owner.js'
 import type { RunOptions } from './refresh-run.js'
@@ -85,7 +85,7 @@ export async function* runRestore(
     }
     const isPastWriting = state !== undefined && state !== 'unreadable' && state.step !== 'writing'
     if (isPastWriting !== (plan.resume?.does === 'finish') || (state !== undefined) !== (plan.resume !== null))
-      throw new LiveError('REFUSED', `${plan.target} has changed since the plan was made: plan again`)
+      throw outdated(plan.target)
     const work: Work = { home, folderAt, report, signal }
     if (isPastWriting) return finish(work, plan, state)
     return putBack(work, input, file, plan, state)
@@ -121,8 +121,7 @@ const checkReplaced = async (files: readonly PlannedFile[], folderAt: Work['fold
     const name = basename(path)
     const facts = await folder.facts(name)
     if (replaces && facts) await checkUnchanged([{ file: { folder, name, path, facts }, planned: replaces }])
-    else if (replaces || facts)
-      throw new LiveError('REFUSED', `${path} has changed since the plan was made: plan again`, { path })
+    else if (replaces || facts) throw outdated(path)
   }
 }
 
@@ -166,8 +165,7 @@ const putBack = async (
   const device = await openFile(archive.path)
   try {
     const backup = await openBackup(device)
-    if (markOfBackup(backup.manifest) !== plan.mark)
-      throw new LiveError('REFUSED', `${file} has changed since the plan was made: plan again`, { path: file })
+    if (markOfBackup(backup.manifest) !== plan.mark) throw outdated(file)
     const goesOn = plan.resume?.does === 'go on' && left !== undefined && left !== 'unreadable'
     if (left !== undefined && !goesOn) await dropLeft(work, left)
     await checkNames(plan.files, folderAt, goesOn)

@@ -177,7 +177,7 @@ describe('a backup is refused', () => {
       const { stick, file } = await makeStick()
       const plan = await planBackup({ target: stick }, file)
       await appendFile(join(stick, 'LiveOS', name), 'more')
-      expect((await failure(finished(runBackup({ target: stick }, plan)), 'REFUSED')).message).toContain('plan again')
+      expect((await failure(finished(runBackup({ target: stick }, plan)), 'REFUSED')).message).toContain('to plan anew')
     }
   })
 

@@ -68,7 +68,7 @@ describe.concurrent('a refresh that fails or is stopped at any step', () => {
         }
         expect(result, `step ${stop}`).toMatchObject({ code: 'NO_SPACE' })
         const { message } = result as LiveError
-        if (message.includes('nothing on the stick has changed')) {
+        if (message.includes('this run has changed nothing on the stick')) {
           said.add('unchanged')
           expect(await state(live, stage), `step ${stop}`).toBe(before)
           continue
@@ -114,7 +114,7 @@ describe.concurrent('a refresh that fails or is stopped at any step', () => {
         }
         expect(result.code, `step ${stop}: ${result.message}`).toBe('CANCELLED')
         stopped++
-        if (result.message.includes('nothing on the stick has changed')) {
+        if (result.message.includes('this run has changed nothing on the stick')) {
           expect(await state(live, stage), `step ${stop}`).toBe(before)
           continue
         }
@@ -209,7 +209,9 @@ describe('a spot of the old base that can’t be read', () => {
           expect(result).toMatchObject({ code: 'IO', data: { errno: 'EIO', offset: expect.any(Number) } })
           const { offset, length } = (result as LiveError).data as { offset: number; length: number }
           expect(offset < at.offset + at.size && offset + length > at.offset).toBe(true)
-          expect((result as LiveError).message).toMatch(/injected EIO at \d+ .*nothing on the stick has changed/)
+          expect((result as LiveError).message).toMatch(
+            /injected EIO at \d+ .*this run has changed nothing on the stick/,
+          )
           expect(unchanged).toBe(true)
         }
         const { result, view } = await outcomeOf(covered)

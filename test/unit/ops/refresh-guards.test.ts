@@ -153,7 +153,7 @@ it('a base that somebody changes while the new one is written is not replaced', 
       }),
     })
     const error = await failure(finished(run), 'REFUSED')
-    expect(error.message).toContain('nothing on the stick has changed')
+    expect(error.message).toContain('this run has changed nothing on the stick')
     expect(await readdir(live)).toEqual(before)
     expect((await readFile(join(live, OVERLAY))).equals(overlay)).toBe(true)
   }
