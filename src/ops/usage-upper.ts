@@ -5,25 +5,13 @@ import type { Overlaid } from '../liveos/view.js'
 import type { Report } from './progress.js'
 import type { Usage, UsageOptions } from './usage.js'
 import { adviseFolders } from './usage-advice.js'
-import type { DirectoryUsage } from './usage-directories.js'
+import { sumChains } from './usage-directories.js'
 import { sumPackages } from './usage-packages.js'
 
-/** Sums what files take by directory; largest first. */
-const sumByPath = (owners: readonly OwnerUsage[], maxDepth: number): readonly DirectoryUsage[] => {
-  const sums = new Map<string, { depth: number; bytes: number; fileCount: number }>()
-  for (const { path, bytes } of owners) {
-    const names = path!.split('/').slice(1, -1)
-    for (let depth = 0; depth <= Math.min(names.length, maxDepth); depth++) {
-      const directory = `/${names.slice(0, depth).join('/')}`
-      const sum = sums.get(directory) ?? { depth, bytes: 0, fileCount: 0 }
-      sum.bytes += bytes
-      sum.fileCount++
-      sums.set(directory, sum)
-    }
-  }
-  return Array.from(sums, ([path, sum]) => ({ path, ...sum, identicalBytes: 0 })).sort(
-    (a, b) => b.bytes - a.bytes || a.depth - b.depth || (a.path < b.path ? -1 : 1),
-  )
+/** The directories above a file, from the root on. */
+function* directoriesAbove({ path = '/' }: OwnerUsage): Iterable<string> {
+  yield '/'
+  for (let at = path.indexOf('/', 1); at > 0; at = path.indexOf('/', at + 1)) yield path.slice(0, at)
 }
 
 const EXPLANATION =
@@ -60,7 +48,7 @@ export const upperUsage = async (
     files: owners
       .slice(0, top)
       .map(({ path, inode, kind, bytes }) => ({ path: path!, inode, kind: kind!, bytes, identicalBytes: 0 })),
-    directories: sumByPath(owners, depth),
+    directories: sumChains(owners, depth, directoriesAbove, path => path),
     packages: told?.packages ?? null,
     space: space && {
       ...space,
