@@ -1,11 +1,10 @@
 import { spawn } from 'node:child_process'
+import { setTimeout as pause } from 'node:timers/promises'
 import { LiveError } from '../error.js'
 
 const WORDS = 4096
 const READY_MS = 20_000
 const STEP_MS = 20
-
-const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 
 /**
  * Starts a program that mounts something by FUSE and stays in the foreground, and waits until that is mounted. It runs on when

@@ -1,5 +1,6 @@
 import { readdir, realpath } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { LiveError, systemError } from '../error.js'
 import { startFuseProgram } from './fuse-program.js'
 import { readMounts } from './medium.js'
@@ -48,8 +49,6 @@ export const mountByKernel = async (file: string, place: string, readOnly: boole
   const { code, stderr } = await runTool('mount', ['-o', how.join(','), '--', file, place])
   if (code !== 0) throw new LiveError('IO', `mount: ${stderr.trim()}`, { path: place, code })
 }
-
-const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 
 /**
  * Mounts an ext2, ext3 or ext4 image by fuse2fs, which needs no root. It runs on when this process ends.

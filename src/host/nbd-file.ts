@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { access, mkdtemp, readdir, readFile, realpath, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { LiveError, systemError } from '../error.js'
 import { startFuseProgram } from './fuse-program.js'
 import { readMounts } from './medium.js'
@@ -26,8 +27,6 @@ export interface NbdSource {
   readonly uri: string
   readonly socket: string
 }
-
-const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 
 const canUse = (path: string): Promise<boolean> =>
   access(path, constants.R_OK | constants.W_OK).then(

@@ -10,14 +10,10 @@ const PACKAGES: Readonly<Record<string, string>> = {
   losetup: 'util-linux',
   blkid: 'util-linux',
   cp: 'coreutils',
-  getfattr: 'attr',
   setfattr: 'attr',
-  xargs: 'findutils',
-  nbdfuse: 'nbdfuse',
   fusermount3: 'fuse3',
   mount: 'mount',
   umount: 'mount',
-  fuse2fs: 'fuse2fs',
   systemctl: 'systemd',
 }
 

@@ -3,10 +3,9 @@ import { shownName } from '../block/http/shown.js'
 import { isHttpUrl } from '../block/http.js'
 import { isHostFolder } from '../host/folder.js'
 import { shellWord } from '../host/shell-word.js'
+import type { Target, TargetInput } from './target.js'
 
 export { marked } from '../host/shell-word.js'
-
-import type { Target, TargetInput } from './target.js'
 
 /** Stands in advice for the directory where a stick is to be mounted first. */
 const PLACE = 'DIR'

@@ -3,7 +3,7 @@ import { createFile, openFile, openWritableFile } from '../block/file.js'
 import { isStore } from '../block/snapshot/store.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
-import { type FileLock, lockFile } from '../host/file-lock.js'
+import { lockFile } from '../host/file-lock.js'
 import { type FileFacts, factsOf, isHostFolder } from '../host/folder.js'
 import type { TargetFile } from '../liveos/target.js'
 import { checkMark } from './scratch-mark.js'
@@ -76,15 +76,10 @@ export interface Scratch extends WritableDevice {
 export const openScratch = async (path: string, view: Device, parts: readonly TargetFile[]): Promise<Scratch> => {
   const there = await checkScratch(path, view, parts)
   const file = there ? await openWritableFile(path) : await makeScratch(path, view.size)
-  let lock: FileLock | undefined
-  try {
-    lock = await lockFile(path)
-  } catch (error) {
-    await lock?.release()
+  const lock = await lockFile(path).catch(async (error: unknown) => {
     await file.close()
     throw error
-  }
-  const held = lock
+  })
   return {
     findings: there?.findings ?? [],
     name: file.name,
@@ -96,7 +91,7 @@ export const openScratch = async (path: string, view: Device, parts: readonly Ta
     flush: () => file.flush(),
     async close() {
       await file.close()
-      await held.release()
+      await lock.release()
     },
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { SECTOR } from '../block/snapshot/layout.js'
 import type { Finding } from '../finding.js'
 import { marked } from '../liveos/advice.js'
@@ -52,7 +53,7 @@ export const lookTwice = async (
     const agrees = isOwn ? agreement(before ?? live, overlay, live) : 'not comparable'
     if (agrees === 'same' || agrees === 'not comparable' || tries === TRIES) return { overlay, findings, live, agrees }
     before = live
-    await new Promise(resolve => setTimeout(resolve, PAUSE_MS))
+    await pause(PAUSE_MS)
   }
 }
 
