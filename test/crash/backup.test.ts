@@ -9,6 +9,7 @@ import { verifyBackup } from '../../src/ops/backup-write.js'
 import {
   afterKill,
   type Faults,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -22,7 +23,6 @@ import { temporary } from '../support/temporary.js'
 const path = temporary({ memory: true })
 let count = 0
 
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const { seed, below } = random()
 
 /** A stick whose content is more than one checkpoint apart, and what a whole backup of it does. */

@@ -11,6 +11,7 @@ import {
   contentOf,
   type Faults,
   hashOf,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -21,7 +22,6 @@ import { CHUNK, finished, OVERLAY, smallStick } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const UNDO = `${OVERLAY}.undo`
 let count = 0
 

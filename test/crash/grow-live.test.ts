@@ -9,6 +9,7 @@ import { failure } from '../support/outcome.js'
 import {
   contentOf,
   type Faults,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -57,7 +58,6 @@ vi.mock('../../src/host/dmsetup.js', async original => ({
 }))
 
 const path = temporary()
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const { seed } = random()
 const GROWN = 700 * CHUNK
 let count = 0

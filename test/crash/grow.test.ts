@@ -7,6 +7,7 @@ import { type GrowOptions, planGrow, runGrow } from '../../src/ops/grow.js'
 import {
   contentOf,
   type Faults,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -18,7 +19,6 @@ import { CHUNK, finished, OVERLAY, sha256, smallStick, viewOf } from '../support
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const { seed } = random()
 let count = 0
 

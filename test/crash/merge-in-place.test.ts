@@ -14,6 +14,7 @@ import {
   contentOf,
   type Faults,
   interleaved,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -30,7 +31,6 @@ import { temporary } from '../support/temporary.js'
 const path = temporary({ memory: true })
 const numbers = random()
 const { seed, below, bytes } = numbers
-const KINDS: readonly Kind[] = ['posix', 'fat']
 
 /** An origin and a store over it, with chunks in any order. */
 const pair = async (chunkSectors: number, chunks: number, count: number) => {

@@ -15,6 +15,7 @@ import {
   type Content,
   type Faults,
   hashOf,
+  KINDS,
   type Kind,
   powerCuts,
   recordingFolder,
@@ -25,7 +26,6 @@ import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const CHUNK = 512
 const PART = 'stick.img.partition2'
 const ROOT = bytesOf(1, 200 * CHUNK)

@@ -17,6 +17,7 @@ import {
   contentOf,
   type Faults,
   hashOf,
+  KINDS,
   type Kind,
   layOut,
   type Medium,
@@ -35,7 +36,6 @@ import { needTools, tool } from '../support/tools.js'
 const { it, describe } = needTools('mke2fs', 'e2fsck')
 const path = temporary({ memory: true })
 const run = promisify(execFile)
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const CHUNK = 512
 const OVERLAY = 'overlay'
 

@@ -8,13 +8,12 @@ import { LiveError } from '../../src/error.js'
 import { openFolder } from '../../src/host/folder.js'
 import { findTarget } from '../../src/liveos/target.js'
 import { clearOverlay, planReset, runReset } from '../../src/ops/reset.js'
-import { contentOf, type Kind, layOut, powerCuts, recordingFolder, type Step } from '../support/power-cut.js'
+import { contentOf, KINDS, type Kind, layOut, powerCuts, recordingFolder, type Step } from '../support/power-cut.js'
 import { finished, OVERLAY, sha256, smallStick, viewOf } from '../support/small-stick.js'
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 
 const exceptionsIn = async (overlay: string): Promise<number> => {
   const file = await openFile(overlay)

@@ -7,6 +7,7 @@ import {
   afterKill,
   type Faults,
   interleaved,
+  KINDS,
   type Kind,
   type Medium,
   powerCuts,
@@ -33,7 +34,6 @@ import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
 let count = 0
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const recordOf = async (kind: Kind, contents?: Contents, faults?: Faults): Promise<Recorded> =>
   record(await path(`stick${count++}`), kind, contents, faults)
 

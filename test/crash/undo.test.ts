@@ -10,6 +10,7 @@ import {
   contentOf,
   type Faults,
   hashOf,
+  KINDS,
   type Kind,
   layOut,
   powerCuts,
@@ -20,7 +21,6 @@ import { random } from '../support/random.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const FILE = 'overlay'
 const SIZE = 28_000
 const HOLD: Hold = { offset: 4, during: new Uint8Array(4), after: new Uint8Array([1, 0, 0, 0]) }

@@ -24,6 +24,7 @@ export type Step =
 
 /** How a filesystem keeps names: with atomic renames and hard links, or as FAT does. */
 export type Kind = 'posix' | 'fat'
+export const KINDS: readonly Kind[] = ['posix', 'fat']
 
 const FAT: FolderTraits = { kind: 'fat', atomicRename: false, maxFileSize: FAT_MAX_FILE, holes: false }
 
