@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream'
-import { extentsOf } from '../block/device.js'
 import { slice } from '../block/linear.js'
 import { isLiveError, LiveError, systemError } from '../error.js'
 import type { Finding } from '../finding.js'
+import { fileDataLength } from '../fs/data-length.js'
 import {
   type FileKind,
   type FileSystem,
@@ -172,20 +172,10 @@ const shownValue = (value: Uint8Array): { value: string; encoding: 'text' | 'hex
 export const statFile = async (fs: FileSystem, path: string): Promise<FileStat> => {
   const found = await resolvePath(fs, path, { followLast: false })
   const stat = await fs.stat(found)
-  let dataBytes: number | null = null
-  if (stat.kind === 'file') {
-    dataBytes = 0
-    const file = await fs.open(found)
-    try {
-      for await (const extent of extentsOf(file)) if (extent.kind === 'data') dataBytes += extent.length
-    } finally {
-      await file.close()
-    }
-  }
   return {
     ...(await listed(fs, found, stat)),
     xattrs: hasXattrs(fs) ? (await fs.xattrs(found)).map(({ name, value }) => ({ name, ...shownValue(value) })) : null,
-    dataBytes,
+    dataBytes: stat.kind === 'file' ? await fileDataLength(fs, found) : null,
     runs: stat.kind === 'file' && isMapped(fs) ? await fs.extents(found) : null,
   }
 }
