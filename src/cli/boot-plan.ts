@@ -37,7 +37,7 @@ const rootWords = ({ plan }: EntryPlan): string => {
 
 /** A plan of one entry in words. */
 export const entryPlanWords = (found: EntryPlan, p: Paint): string[] => {
-  const { plan, entry, menu, kernel, initrd, missing, steps, versionAssumed } = found
+  const { plan, entry, menu, kernel, initrd, steps, versionAssumed } = found
   const { overlay } = plan
   return [
     p.bold(safe(titleOf(found))),
@@ -84,8 +84,8 @@ export const entryPlanWords = (found: EntryPlan, p: Paint): string[] => {
       ),
     ),
     ...plan.prompts.map(prompt => p.warn(safe(`asks: ${prompt}`))),
-    ...(missing.length > 0 ? [] : plan.kept).map(text => p.good(safe(`kept: ${text}`))),
-    ...(missing.length > 0 ? [] : plan.lost).map(text => p.warn(safe(`lost at power-off: ${text}`))),
+    ...plan.kept.map(text => p.good(safe(`kept: ${text}`))),
+    ...plan.lost.map(text => p.warn(safe(`lost at power-off: ${text}`))),
     ...findingLines(found.findings, p),
   ]
 }

@@ -1,3 +1,4 @@
+import { LiveError } from '../error.js'
 import { type BootOptions, type BootOutcome, type BootPlan, planBoot, type Running, startBoot } from '../ops/boot.js'
 import type { NumberedEntry } from '../ops/boot-entry.js'
 import { shellWord, type TargetInput } from '../ops/target.js'
@@ -94,6 +95,11 @@ export const boot = async (input: TargetInput, options: BootOptions, consent: Co
     print(consent.json, plan, () => planWords(plan, paint(process.stdout)))
     return 0
   }
+  if (plan.serial && consent.json)
+    throw new LiveError(
+      'USAGE',
+      'the serial console takes standard output, and no window can be opened in its place: leave --json out',
+    )
   const p = paint(process.stderr)
   if (!consent.json) tell(planWords(plan, p))
   if (plan.writesTo === 'stick') await confirm('Let the machine write to this stick?', consent)

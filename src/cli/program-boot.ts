@@ -1,4 +1,4 @@
-import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
+import type { Command } from '@commander-js/extra-typings'
 import { argument, bare, given, oneOf, TARGET } from './verb.js'
 import { parseNumber, parseSize } from './words.js'
 
@@ -15,7 +15,7 @@ export const bootVerbs = (done: (code: number) => void): readonly Command[] => [
     .option('--entry <n>', 'start this boot entry without the menu; --dry-run numbers them', argument(parseNumber))
     .option('--args <words>', 'with --entry: more words for the kernel')
     .option('--firmware <name>', 'bios or uefi; the one that its menus are for, if left out', oneOf('bios', 'uefi'))
-    .option('--serial', 'this terminal as a serial console, in the place of a window')
+    .option('--serial', 'this terminal as a serial console, in the place of a window; so too where there is no screen')
     .option('--memory <size>', 'such as 2G; half of what is free, 1 to 4 GiB, if left out', argument(parseSize))
     .option('--cpus <n>', 'processors', argument(parseNumber))
     .option('--accelerator <name>', 'kvm or tcg; KVM where it runs, if left out', oneOf('kvm', 'tcg'))
@@ -27,8 +27,6 @@ export const bootVerbs = (done: (code: number) => void): readonly Command[] => [
     .option('--partition <n>', 'number the entries of this partition only', argument(parseNumber))
     .option('--json', 'print one JSON document and nothing else')
     .action(async (target, options) => {
-      if (options.json && options.serial && !options.dryRun)
-        throw new InvalidArgumentError('--serial takes standard output for the console: leave --json out.')
       const { boot } = await import('./boot.js')
       const { partition, json, yes, dryRun, ...how } = options
       done(await boot({ target, partition }, how, { json, yes, dryRun }))

@@ -82,20 +82,21 @@ export const kvmWorks = async (qemu: string): Promise<boolean> => {
 /** Windows that the emulator can open here, best first. */
 const WINDOWS = process.platform === 'darwin' ? ['cocoa'] : ['gtk', 'sdl']
 
-/** The window it would open. @throws NOT_FOUND  there is no screen, or it was installed without windows */
-export const findWindow = async (qemu: string): Promise<string> => {
+/** The window it would open, or why it can open none. */
+export const findWindow = async (
+  qemu: string,
+): Promise<{ readonly window: string } | { readonly why: string; readonly remedy?: string }> => {
   const { DISPLAY, WAYLAND_DISPLAY } = process.env
   if (process.platform === 'linux' && !DISPLAY && !WAYLAND_DISPLAY)
-    throw new LiveError('NOT_FOUND', 'there is no screen here to open a window on: add --serial for a console in text')
+    return { why: 'there is no screen here to open a window on' }
   const { stdout } = await ask(qemu, ['-display', 'help'], PROBE_MS)
   const known = stdout.split('\n').map(line => line.trim())
   const found = WINDOWS.find(name => known.includes(name))
-  if (found !== undefined) return found
-  throw new LiveError(
-    'NOT_FOUND',
-    `${QEMU} can open no window: install the package qemu-system-gui (Debian, Ubuntu) or qemu-ui-gtk (Fedora), or add --serial for a console in text`,
-    { tool: QEMU, package: 'qemu-system-gui' },
-  )
+  if (found !== undefined) return { window: found }
+  return {
+    why: `${QEMU} can open no window`,
+    remedy: 'install the package qemu-system-gui (Debian, Ubuntu) or qemu-ui-gtk (Fedora)',
+  }
 }
 
 /** A UEFI firmware. */

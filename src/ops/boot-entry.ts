@@ -8,11 +8,12 @@ import { printableName } from '../fs/name.js'
 import { closeAll } from '../host/folder.js'
 import { temporaryRoom } from '../host/temporary.js'
 import { marked, pathWord } from '../liveos/advice.js'
-import type { BootConfig, EntryKind } from '../liveos/boot/config.js'
-import { follow } from '../liveos/boot/follow.js'
+import { type BootConfig, type EntryKind, missingFiles, notThere } from '../liveos/boot/config.js'
+import { menusOf } from '../liveos/boot/menus.js'
 import { volumesOf } from '../liveos/open-target.js'
 import type { Source, Volume } from '../liveos/source.js'
-import { menusOf } from './boot-plan-menus.js'
+import { argumentPlaces, type BootPlace } from './boot-place.js'
+import { bootFilePlace } from './boot-plan-initrd.js'
 
 /** An entry of a medium's boot menus that starts a kernel. */
 export interface NumberedEntry {
@@ -36,11 +37,26 @@ export interface BootMenus {
   readonly entries: readonly NumberedEntry[]
   readonly bios: boolean
   readonly uefi: boolean
+  /** where the files of which numbers are not there */
+  readonly missing: ReadonlyMap<number, MissingFiles>
+}
+
+/** Kernel and initrds of an entry that are not there. */
+export interface MissingFiles {
+  readonly paths: readonly string[]
+  readonly place: BootPlace
 }
 
 /** Reads every boot menu of a medium. A filesystem that can't be searched has none. */
 export const bootMenus = async (source: Source, partition?: number): Promise<BootMenus> => {
-  const { entries } = await menusOf(volumesOf(source, partition))
+  const { entries } = await menusOf(volumesOf(source, partition), source.volumes)
+  const missing = new Map<number, MissingFiles>()
+  for (const { number, entry, config, volume } of entries) {
+    const paths = missingFiles(entry)
+    if (number === undefined || paths.length === 0) continue
+    const placeOf = await argumentPlaces(volume.fs!, entry, config.entries)
+    missing.set(number, { paths, place: placeOf(undefined) })
+  }
   const started = new Set(entries.map(({ config }) => config.firmware))
   return {
     entries: entries.flatMap(({ number, entry, config, volume }) =>
@@ -63,12 +79,22 @@ export const bootMenus = async (source: Source, partition?: number): Promise<Boo
     ),
     bios: started.has('bios') || started.has('both'),
     uefi: started.has('uefi') || started.has('both'),
+    missing,
   }
 }
 
-/** The entry of a number. @throws USAGE, NOT_FOUND  there is none */
-export const entryOf = ({ entries }: BootMenus, number: number, name: string): NumberedEntry => {
+/** The entry of a number. @throws USAGE, NOT_FOUND  there is none, or its kernel or initrd is not there */
+export const entryOf = ({ entries, missing }: BootMenus, number: number, name: string): NumberedEntry => {
   const found = entries[number - 1]
+  const lost = missing.get(number)
+  if (found && lost) {
+    const { path, line } = lost.place
+    throw new LiveError(
+      'NOT_FOUND',
+      `entry ${number} "${printableName(found.title)}" (${printableName(path)}:${line}) can't be started: ${notThere(lost.paths)}`,
+      { path: name, entry: number, missing: lost.paths },
+    )
+  }
   if (found) return found
   if (entries.length === 0)
     throw new LiveError('NOT_FOUND', `${name} has no boot entry that starts a kernel`, { path: name })
@@ -96,17 +122,17 @@ const together = (devices: readonly Device[]): Device => {
   return linear(segments, INITRD)
 }
 
-const openFrom = async ({ fs, name }: Volume, path: string, what: string): Promise<Device> => {
-  const found = await follow(fs!, path)
-  if (found?.stat.kind !== 'file')
+const openFrom = async (source: Source, volume: Volume, path: string, what: string): Promise<Device> => {
+  const found = await bootFilePlace(source.volumes, volume, path)
+  if (!found)
     throw new LiveError(
       'NOT_FOUND',
       path.includes('$')
         ? `the ${what} ${printableName(path)} is a name that only the boot loader can complete: boot without --entry`
-        : `${name} has no ${what} ${printableName(path)}`,
+        : `${volume.name} has no ${what} ${printableName(path)}`,
       { path },
     )
-  return fs!.open(found.path)
+  return found.fs.open(found.path)
 }
 
 const copyInto = async (device: Device, path: string, signal: AbortSignal | undefined): Promise<void> => {
@@ -133,7 +159,7 @@ export const takeEntry = async (
   const volume = source.volumes.find(({ partition: own }) => (own?.number ?? null) === partition)!
   const opened: Device[] = []
   const open = async (path: string, what: string): Promise<Device> => {
-    const device = await openFrom(volume, path, what)
+    const device = await openFrom(source, volume, path, what)
     opened.push(device)
     return device
   }

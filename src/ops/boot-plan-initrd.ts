@@ -49,26 +49,43 @@ const together = (all: readonly Initrd[]): Initrd | undefined => {
   }
 }
 
+/** A boot file, and the filesystem that it lies on. */
+export interface BootFilePlace {
+  readonly fs: FileSystem
+  /** without symlinks, in the spelling of the medium */
+  readonly path: string
+  /** the same of every path to it */
+  readonly key: string
+}
+
 /**
- * Opens a reader of boot files. A path that is not on the menu's own filesystem is looked for on the others: the loader may
- * have another one as its root by then.
+ * Finds a boot file of a menu: on the menu's own filesystem, or on another one, which the loader may have as its root by then.
+ *
+ * @returns undefined where it is on none
+ * @throws CORRUPT, IO  it was not found, and one of them could not be searched
  */
+export const bootFilePlace = async (
+  volumes: readonly Volume[],
+  volume: Volume,
+  path: string,
+): Promise<BootFilePlace | undefined> => {
+  let failure: unknown
+  for (const { fs, name } of [volume, ...volumes.filter(other => other !== volume)])
+    try {
+      const found = fs && (await follow(fs, path))
+      if (fs && found?.stat.kind === 'file') return { fs, path: found.path, key: `${name}:${found.path}` }
+    } catch (error) {
+      words(error)
+      failure ??= error
+    }
+  if (failure !== undefined) throw failure
+  return undefined
+}
+
+/** Opens a reader of boot files. @param volumes  all of the medium */
 export const bootFiles = (volumes: readonly Volume[]): BootFiles => {
   const initrds = new Map<string, Promise<Initrd>>()
   const kernels = new Map<string, Promise<string | undefined>>()
-  const places = async function* (
-    volume: Volume,
-    path: string,
-  ): AsyncGenerator<{ fs: FileSystem; path: string; key: string }> {
-    for (const { fs, name } of [volume, ...volumes.filter(other => other !== volume)]) {
-      const found = fs && (await follow(fs, path).catch((error: unknown) => void words(error)))
-      if (fs && found?.stat.kind === 'file') yield { fs, path: found.path, key: `${name}:${found.path}` }
-    }
-  }
-  const first = async (volume: Volume, path: string) => {
-    for await (const place of places(volume, path)) return place
-    return undefined
-  }
   const once = <T>(known: Map<string, Promise<T>>, key: string, work: () => Promise<T>): Promise<T> => {
     const answer = known.get(key) ?? work()
     known.set(key, answer)
@@ -86,9 +103,9 @@ export const bootFiles = (volumes: readonly Volume[]): BootFiles => {
     async initrd(volume, paths) {
       const all: Initrd[] = []
       for (const path of paths) {
-        const place = await first(volume, path)
-        if (!place) return { paths, initrd: undefined, failure: `${path} is not there` }
         try {
+          const place = await bootFilePlace(volumes, volume, path)
+          if (!place) return { paths, initrd: undefined, failure: `${path} is not there` }
           all.push(await once(initrds, place.key, () => read(place.fs, place.path)))
         } catch (error) {
           return { paths, initrd: undefined, failure: words(error) }
@@ -97,7 +114,7 @@ export const bootFiles = (volumes: readonly Volume[]): BootFiles => {
       return { paths, initrd: together(all), failure: paths.length === 0 ? 'the entry names none' : undefined }
     },
     async kernel(volume, path) {
-      const place = await first(volume, path)
+      const place = await bootFilePlace(volumes, volume, path).catch((error: unknown) => void words(error))
       if (!place) return undefined
       return once(kernels, place.key, async () => {
         try {

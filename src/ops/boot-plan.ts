@@ -2,6 +2,15 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { type Argument, parseArguments } from '../liveos/boot/arguments.js'
+import { missingFiles } from '../liveos/boot/config.js'
+import {
+  type ChosenEntry,
+  defaultEntries,
+  type Firmware,
+  type Menus,
+  menusOf,
+  namedEntry,
+} from '../liveos/boot/menus.js'
 import type { LiveFacts } from '../liveos/dracut/facts.js'
 import { lookForLive } from '../liveos/dracut/look.js'
 import { type BootPlan, planBoot, type Step } from '../liveos/dracut/plan.js'
@@ -13,7 +22,6 @@ import { openSource, type Volume } from '../liveos/source.js'
 import { findRunning, type TargetInput } from '../liveos/target.js'
 import { argumentPlaces, type BootPlace } from './boot-place.js'
 import { type BootFiles, bootFiles } from './boot-plan-initrd.js'
-import { type ChosenEntry, defaultEntries, type Firmware, type Menus, menusOf, namedEntry } from './boot-plan-menus.js'
 import { bootVolumes } from './boot-volumes.js'
 
 export type { BootPlan, Step } from '../liveos/dracut/plan.js'
@@ -172,9 +180,7 @@ export const planEntry = async (
     if (inside) return { argument: argument.raw, place: { path: inside.path, line: 1, inInitrd: true } }
     return { argument: argument.raw, place: added.includes(argument) ? null : (placeOf(argument) ?? null) }
   }
-  const missing = [...(entry?.kernel ? [entry.kernel] : []), ...(entry?.initrds ?? [])]
-    .filter(({ exists }) => exists === false)
-    .map(({ path }) => path)
+  const missing = entry ? missingFiles(entry) : []
   const isOther = initrd !== undefined && initrd.maker !== undefined && initrd.maker !== 'dracut'
   const { steps, findings, ...rest } = plan
   const shown: EntryPlan = {
@@ -198,7 +204,12 @@ export const planEntry = async (
     initrd: initrdOf(found.paths, initrd, found.failure),
     missing,
     versionAssumed: own === undefined,
-    plan: missing.length > 0 ? { ...rest, outcome: 'fails' } : isOther ? { ...rest, outcome: 'unknown' } : rest,
+    plan:
+      missing.length > 0
+        ? { ...rest, outcome: 'fails', changes: 'lost', kept: [], lost: [] }
+        : isOther
+          ? { ...rest, outcome: 'unknown' }
+          : rest,
     steps: steps.map(({ argument, ...step }) => ({ ...step, ...placed(argument) })),
     findings: [
       ...(isOther ? [otherMaker(initrd, where)] : versionFindings(version, own === undefined, where)),
@@ -266,7 +277,7 @@ export const bootPlans = async (input: TargetInput, options: BootPlanOptions = {
   try {
     // an overlay may lie on any partition: --partition says where the live system is, and so which menus count
     const volumes = bootVolumes(source)
-    const menus = await menusOf(volumesOf({ ...source, volumes }, input.partition))
+    const menus = await menusOf(volumesOf({ ...source, volumes }, input.partition), volumes)
     const planning: Planning = { volumes, files: bootFiles(volumes), options }
     const plans: EntryPlan[] = []
     for (const chosen of chosenOf(menus, options, source.name)) {

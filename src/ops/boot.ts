@@ -13,6 +13,7 @@ import { openSource, type Source } from '../liveos/source.js'
 import type { TargetInput } from '../liveos/target.js'
 import { MEDIUM_SOCKET, machineArguments, VARIABLES } from './boot-command.js'
 import { type BootMenus, bootMenus, entryOf, type NumberedEntry, takeEntry } from './boot-entry.js'
+import { bootFindings } from './boot-findings.js'
 import { type BootMedium, checkFree, checkSameMedium, claim, findMedium, settle } from './boot-medium.js'
 import { type ServeOutcome, type Serving, serveView } from './serve.js'
 import { scratchSize } from './serve-scratch.js'
@@ -22,7 +23,7 @@ export interface BootOptions {
   readonly persist?: boolean | undefined
   /** what starts it; the one that its menus are for if left out, BIOS where both would do */
   readonly firmware?: 'bios' | 'uefi' | undefined
-  /** a console in text on this process's standard input and output, in the place of a window */
+  /** a console in text on this process's standard input and output, in the place of a window; so too where none can be opened */
   readonly serial?: boolean | undefined
   /** number of a boot entry to start without the menu */
   readonly entry?: number | undefined
@@ -102,52 +103,8 @@ const chooseAccelerator = async (qemu: string, wanted: BootOptions['accelerator'
   return works ? 'kvm' : 'tcg'
 }
 
-const findingsOf = (plan: Omit<BootPlan, 'findings' | 'command'>, source: Source): Finding[] => {
-  const found: Finding[] = []
-  const { medium, entry, entries, serial, accelerator, firmware, target: where } = plan
-  if (medium.mounted.length > 0)
-    found.push({
-      code: 'BOOT_MOUNTED',
-      severity: 'warning',
-      where,
-      message: `${medium.path} is mounted (${medium.mounted.join(', ')}): what is written there meanwhile, the machine may see in part`,
-      remedy: 'unmount it for a test that counts',
-    })
-  if (entries.length === 0)
-    found.push({
-      code: 'BOOT_NO_MENU',
-      severity: 'warning',
-      where,
-      message: `no boot menu that starts a kernel was found on ${medium.path}: the firmware may find nothing to start`,
-    })
-  if (accelerator === 'tcg')
-    found.push({
-      code: 'BOOT_SLOW',
-      severity: 'note',
-      where,
-      message: 'no KVM here: every instruction is emulated, and starting takes minutes',
-    })
-  if (serial && !entry)
-    found.push({
-      code: 'BOOT_SERIAL_MENU',
-      severity: 'note',
-      where,
-      message: 'the menu shows on the serial console, a system it starts only if its entry says console=ttyS0',
-      remedy: '--entry N starts an entry with that added',
-    })
-  if (!entry && source.table === undefined && medium.as === 'usb' && firmware === 'bios')
-    found.push({
-      code: 'BOOT_NO_TABLE',
-      severity: 'note',
-      where,
-      message: `${medium.path} has no partition table: it may be a partition only, which no firmware starts`,
-      remedy: '--entry N starts its kernel without one',
-    })
-  return found
-}
-
 /** The kernel's words: those of the entry, a console where there is one in text, and the user's. */
-const commandLineOf = ({ arguments: words }: NumberedEntry, { serial, args }: BootOptions): string => {
+const commandLineOf = ({ arguments: words }: NumberedEntry, serial: boolean, { args }: BootOptions): string => {
   const hasConsole = /(^|\s)console=ttyS0\b/.test(words)
   return [words, serial && !hasConsole ? 'console=tty0 console=ttyS0,115200' : '', args ?? ''].filter(Boolean).join(' ')
 }
@@ -201,7 +158,7 @@ const firmwareOf = ({ bios, uefi }: BootMenus, { firmware, entry }: BootOptions)
  * Plans a test-drive of a stick, disk, image or ISO in a virtual machine. Nothing is written and nothing started, but the
  * emulator is asked for what it can do.
  *
- * @throws NOT_FOUND  no such target or entry; the emulator, a window for it or a UEFI firmware is not installed
+ * @throws NOT_FOUND  no such target or entry, or a file of it is not there; the emulator or a UEFI firmware is not installed
  * @throws USAGE, READ_ONLY, IO; REFUSED  `persist` on a medium that is in use, or that a verb was cut short on
  */
 export const planBoot = async (input: TargetInput, options: BootOptions): Promise<BootPlan> => {
@@ -217,7 +174,8 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
     const entry = options.entry === undefined ? null : entryOf(menus, options.entry, source.name)
     const firmware = firmwareOf(menus, options)
     const uefi = firmware === 'uefi' ? await findFirmware() : null
-    const screen = options.serial ? 'serial' : await findWindow(qemu)
+    const found = options.serial ? undefined : await findWindow(qemu)
+    const screen = found && 'window' in found ? found.window : 'serial'
     const accelerator = await chooseAccelerator(qemu, options.accelerator)
     const { memory = usualMemory(), cpus = usualCpus(accelerator), network = false } = options
     const target = medium.kind === 'url' ? medium.path : (input.target ?? medium.path)
@@ -232,11 +190,13 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
       accelerator,
       memory,
       cpus,
-      serial: options.serial ?? false,
+      serial: screen === 'serial',
       entry,
       entries: menus.entries,
     }
-    const kernel = entry ? { commandLine: commandLineOf(entry, options), initrd: entry.initrds.length > 0 } : undefined
+    const kernel = entry
+      ? { commandLine: commandLineOf(entry, plan.serial, options), initrd: entry.initrds.length > 0 }
+      : undefined
     const words = machineArguments({
       ...plan,
       title: target,
@@ -246,7 +206,11 @@ export const planBoot = async (input: TargetInput, options: BootOptions): Promis
       network,
       kernel,
     })
-    return { ...plan, command: [qemu, ...words], findings: findingsOf(plan, source) }
+    return {
+      ...plan,
+      command: [qemu, ...words],
+      findings: bootFindings(plan, source, menus, found && 'why' in found ? found : undefined),
+    }
   })
 }
 

@@ -4,8 +4,9 @@ import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { marked, pathWord } from '../liveos/advice.js'
 import type { ArgumentChange } from '../liveos/boot/arguments.js'
-import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
+import { type BootConfig, type BootEntry, notThere } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
+import { type ChosenEntry, defaultEntries, type Firmware, type MenuEntry, menusOf } from '../liveos/boot/menus.js'
 import { editEntry } from '../liveos/persistence/edit-entry.js'
 import { type OnStick, persistenceReasons, type Reason } from '../liveos/persistence/reasons.js'
 import { unifiedDiff } from '../liveos/persistence/unified-diff.js'
@@ -16,7 +17,6 @@ import { isOn, untilMended, withText } from './boot-fix-passes.js'
 import { configText } from './boot-place.js'
 import { type PlannedBoot, type Planning, planEntry } from './boot-plan.js'
 import { type BootFiles, bootFiles } from './boot-plan-initrd.js'
-import { type ChosenEntry, defaultEntries, type Firmware, type MenuEntry, menusOf } from './boot-plan-menus.js'
 import { bootVolumes } from './boot-volumes.js'
 import { checkSameNames } from './doctor-names.js'
 import type { Tell } from './doctor-overlay.js'
@@ -113,7 +113,7 @@ const missingReason = ({ shown: { missing } }: PlannedBoot): Reason | undefined 
     : {
         code: 'BOOT_FILES_MISSING',
         severity: 'error',
-        message: `this boot fails: ${missing.join(' and ')} ${missing.length > 1 ? 'are' : 'is'} not there`,
+        message: `this boot fails: ${notThere(missing)}`,
         remedy: 'copy the boot files to the stick again from where they came, or put a backup of them back',
         argument: undefined,
         changes: [],

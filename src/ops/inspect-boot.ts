@@ -2,7 +2,7 @@ import type { Device } from '../block/device.js'
 import { guardReads } from '../block/guard.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { FileSystem } from '../fs/filesystem.js'
-import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
+import { type BootConfig, type BootEntry, missingFiles } from '../liveos/boot/config.js'
 import { follow } from '../liveos/boot/follow.js'
 import { liveArguments } from '../liveos/boot/live-arguments.js'
 import { kernelVersion } from '../liveos/kernel-version.js'
@@ -79,9 +79,9 @@ const inspectEntry = async (entry: BootEntry, versionOf: VersionOf): Promise<Ins
     }),
   })
 
-const missing = ({ kernel, initrds }: BootEntry): readonly string[] | undefined => {
-  const files = [...(kernel ? [kernel] : []), ...initrds].filter(({ exists }) => exists === false)
-  return files.length > 0 ? files.map(({ path }) => path) : undefined
+const missing = (entry: BootEntry): readonly string[] | undefined => {
+  const files = missingFiles(entry)
+  return files.length > 0 ? files : undefined
 }
 
 const shownId = ({ fs, name, partition }: Volume): string => {

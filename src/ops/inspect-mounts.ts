@@ -1,5 +1,6 @@
-import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
+import { type BootEntry, missingFiles, notThere } from '../liveos/boot/config.js'
 import { liveArguments } from '../liveos/boot/live-arguments.js'
+import { type ChosenEntry, defaultEntries, type MenuEntry } from '../liveos/boot/menus.js'
 import type { LiveFacts } from '../liveos/dracut/facts.js'
 import { lookForLive } from '../liveos/dracut/look.js'
 import { isNone, parseOverlayWord } from '../liveos/dracut/overlay-word.js'
@@ -11,11 +12,17 @@ import type { Volume } from '../liveos/source.js'
 import type { Target } from '../liveos/target.js'
 import { bootVolumes } from './boot-volumes.js'
 
-/** The live entry of a live directory that starts by itself, or the first one there is. */
-export const liveEntry = (configs: readonly BootConfig[], dir: string): BootEntry | undefined => {
-  const entries = configs.flatMap(config => config.entries).filter(({ kind }) => kind === 'live')
-  const mine = entries.filter(entry => (liveArguments(entry).dir?.value ?? 'LiveOS') === (dir || '/'))
-  return mine.find(({ isDefault }) => isDefault) ?? mine[0]
+type Starting = Pick<ChosenEntry, 'entry' | 'starts'>
+
+/** The entries that start a live directory by themselves, as `liveos boot-plan` has them, or the first one that starts it. */
+const startingEntries = (entries: readonly MenuEntry[], dir: string): readonly Starting[] => {
+  const isMine = ({ entry }: Pick<MenuEntry, 'entry'>): boolean =>
+    entry.kind === 'live' && (liveArguments(entry).dir?.value ?? 'LiveOS') === (dir || '/')
+  const chosen = defaultEntries({ entries }).filter(isMine)
+  if (chosen.length > 0) return chosen
+  const mine = entries.filter(isMine)
+  const first = mine.find(({ entry }) => entry.isDefault) ?? mine[0]
+  return first ? [{ entry: first.entry, starts: [] }] : []
 }
 
 /** A boot by one version's rules, and what it goes by. */
@@ -49,13 +56,11 @@ const decided = async (entry: BootEntry, volumes: readonly Volume[]): Promise<re
 const LOST = 'changes are lost at power-off'
 
 /** What becomes of the root, in words. */
-const rootWords = (
-  { plan, settings, facts }: Decided,
-  { title }: BootEntry,
-  lower: string,
-  isKept: boolean,
-): string => {
+const rootWords = ({ plan, settings, facts }: Decided, entry: BootEntry, lower: string, isKept: boolean): string => {
   const { overlay, changes, outcome, findings } = plan
+  const { title } = entry
+  const missing = missingFiles(entry)
+  if (missing.length > 0) return `nothing: a boot by the entry "${title}" fails: ${notThere(missing)}`
   if (outcome === 'waits')
     return `nothing: the entry "${title}" waits for ${settings.root?.value.raw ?? 'a root'}, on a device that is not here`
   if (outcome === 'fails')
@@ -98,32 +103,46 @@ const agreed = (all: readonly Decided[], words: (one: Decided) => string | undef
     : `${said} (by dracut ${newest!.version}; liveos boot-plan looks which one is in the initrd, as others differ)`
 }
 
+/** What each start makes of a place: one line, or one a firmware where they differ. */
+const linesOf = (place: string, told: readonly (readonly [Starting, string | undefined])[]): readonly string[] => {
+  const isOne = new Set(told.map(([, words]) => words)).size === 1
+  return (isOne ? told.slice(0, 1) : told).flatMap(([{ starts }, words]) =>
+    words === undefined
+      ? []
+      : [`${place} ← ${words}${isOne ? '' : ` (started by ${starts.map(name => name.toUpperCase()).join(' and ')})`}`],
+  )
+}
+
 /**
- * What a boot of a live directory mounts where, in words: by the arguments of the entry that starts by itself, and by what is
- * there; dracut's decision, as `liveos boot-plan` tells it.
+ * What a boot of a live directory mounts where, in words: by the arguments of the entries that start by themselves, and by what
+ * is there; dracut's decision, as `liveos boot-plan` tells it.
  *
+ * @param entries  of all menus of the source
  * @param volumes  all volumes of the source
  */
 export const bootMounts = async (
   { name }: LiveDirectory,
   target: Target | undefined,
-  configs: readonly BootConfig[],
+  entries: readonly MenuEntry[],
   volumes: readonly Volume[],
 ): Promise<readonly string[]> => {
   if (!target) return []
   const { base, overlay, overlayDirectory, home, medium } = target
-  const entry = liveEntry(configs, name)
+  const starting = startingEntries(entries, name)
   const lower = base.name === 'squashfs.img' ? `the root in ${base.name}` : base.name
   const mounts = [`/run/initramfs/live ← ${medium.type}${medium.label ? ` "${medium.label}"` : ''}`]
-  if (!entry) {
+  if (starting.length === 0) {
     mounts.push(`/ ← ${lower}; no boot entry here starts it`)
     if (home) mounts.push(`/home ← ${home.name}, where the system has the livesys scripts`)
     return mounts
   }
   const isKept = overlay !== undefined || overlayDirectory !== undefined
-  const all = await decided(entry, bootVolumes({ volumes }))
-  mounts.push(`/ ← ${agreed(all, one => rootWords(one, entry, lower, isKept))}`)
-  const said = agreed(all, homeWords)
-  if (said !== undefined) mounts.push(`/home ← ${said}`)
-  return mounts
+  const root: [Starting, string | undefined][] = []
+  const homes: [Starting, string | undefined][] = []
+  for (const found of starting) {
+    const all = await decided(found.entry, bootVolumes({ volumes }))
+    root.push([found, agreed(all, one => rootWords(one, found.entry, lower, isKept))])
+    homes.push([found, agreed(all, homeWords)])
+  }
+  return [...mounts, ...linesOf('/', root), ...linesOf('/home', homes)]
 }

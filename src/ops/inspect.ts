@@ -9,6 +9,7 @@ import type { BootConfig } from '../liveos/boot/config.js'
 import { findBootConfigs } from '../liveos/boot/find.js'
 import { follow } from '../liveos/boot/follow.js'
 import { liveArguments } from '../liveos/boot/live-arguments.js'
+import { entriesOf, otherFileSystems } from '../liveos/boot/menus.js'
 import { imageTree, soleFile } from '../liveos/image-folder.js'
 import { type LiveDirectory, liveDirectories, type Tree } from '../liveos/live-directory.js'
 import { explained, mediumOfVolume, readFrom, volumesOf } from '../liveos/open-target.js'
@@ -89,7 +90,7 @@ const inspectSource = async (source: Source, input: TargetInput, at: Inspecting)
     })
   const whole = volumes.find(({ partition }) => partition === undefined)
   const all: Found[] = []
-  if (at.depth > 0) for (const volume of volumes) all.push(await lookAt(source, volume, input, at))
+  if (at.depth > 0) for (const volume of volumes) all.push(await lookAt(source, volume, volumes, input, at))
   tellNothing(source, all, at)
   const base = {
     size: device?.size ?? null,
@@ -148,10 +149,17 @@ const treeOf = (source: Source, fs: FileSystem, name: string): Tree => {
   }
 }
 
-const lookAt = async (source: Source, volume: Volume, { image }: TargetInput, at: Inspecting): Promise<Found> => {
+const lookAt = async (
+  source: Source,
+  volume: Volume,
+  volumes: readonly Volume[],
+  { image }: TargetInput,
+  at: Inspecting,
+): Promise<Found> => {
   const { fs, name, type } = volume
   if (!fs || type === 'squashfs') return { volume, configs: [], live: [] }
-  const configs = (await collecting(at, 'BOOT_UNREADABLE', name, () => findBootConfigs(fs))) ?? []
+  const others = otherFileSystems(volumes, volume)
+  const configs = (await collecting(at, 'BOOT_UNREADABLE', name, () => findBootConfigs(fs, others))) ?? []
   for (const config of configs) at.findings.push(...config.findings)
   const failures: [string, LiveError][] = []
   const live =
@@ -236,8 +244,7 @@ const inspectVolume = async (
     const isMeant = live.length === 1 || directory.name === (input.image ?? 'LiveOS')
     const target = await targetOf(volume, fs, directory, isMeant ? input : { ...input, overlay: undefined }, at)
     const found = await inspectLive(directory, target, deeper(at))
-    const entries = all.flatMap(other => other.configs)
-    const mounts = await bootMounts(directory, target, entries, volumes)
+    const mounts = await bootMounts(directory, target, entriesOf(all), volumes)
     children.push(mounts.length > 0 ? { ...found, details: { mounts } } : found)
   }
   children.push(...(await strayOverlays(volume, all, at)))

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { liveos } from '../support/cli.js'
 import { bootAndRun, type MachineOptions, type MachineRun } from './machine.js'
 import { differences, type Predicted, predict } from './prediction.js'
-import { keepResult } from './results.js'
+import { dropOldLayouts, keepResult } from './results.js'
 import { mountAt, mountOption, type Seen, seenBy } from './seen.js'
 import { makeStick, overlayName, putBack, readOut, type StickOptions, takeOut } from './stick.js'
 import { CACHE, type LiveSystem, liveSystem, needBoots } from './system.js'
@@ -33,8 +33,12 @@ beforeAll(async () => {
   }
   work = await mkdtemp(join(CACHE, 'work-'))
 })
+/** of every layout here, by its id */
+const titles = new Map<string, string>()
 afterAll(async () => {
-  if (work !== undefined) await rm(work, { recursive: true, force: true })
+  if (work === undefined) return
+  await dropOldLayouts(titles)
+  await rm(work, { recursive: true, force: true })
 })
 
 /** A layout under test: its boots, and what they showed. */
@@ -53,6 +57,7 @@ interface Layout {
 
 /** A test of one layout, whose result is kept whichever way it ends. `dracut` is the first that it means something for. */
 const layout = (id: string, title: string, body: (layout: Layout) => Promise<void>, dracut = 0): void => {
+  titles.set(id, title)
   if (gate.reason !== undefined) {
     gate.it(title, () => undefined)
     return

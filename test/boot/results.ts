@@ -32,6 +32,11 @@ const readResults = async (): Promise<BootResult[]> => {
   }
 }
 
+const writeResults = async (results: readonly BootResult[]): Promise<void> => {
+  await writeFile(`${RESULTS}.new`, `${JSON.stringify(results, undefined, 2)}\n`)
+  await rename(`${RESULTS}.new`, RESULTS)
+}
+
 const key = ({ id, suite, kernel, dracut }: BootResult): string => [suite, dracut, kernel, id].join(' ')
 
 /** Keeps a result in the place of an older one of the same layout and versions. */
@@ -41,6 +46,12 @@ export const keepResult = async (
 ): Promise<void> => {
   const made: BootResult = { ...result, suite, kernel, dracut, date: new Date().toISOString().slice(0, 10) }
   const others = (await readResults()).filter(other => key(other) !== key(made))
-  await writeFile(`${RESULTS}.new`, `${JSON.stringify([...others, made], undefined, 2)}\n`)
-  await rename(`${RESULTS}.new`, RESULTS)
+  await writeResults([...others, made])
+}
+
+/** Leaves out results of layouts that are tested no more. @param titles  of those that are, by their ids */
+export const dropOldLayouts = async (titles: ReadonlyMap<string, string>): Promise<void> => {
+  const results = await readResults()
+  const kept = results.filter(({ id, layout }) => titles.get(id) === layout)
+  if (kept.length < results.length) await writeResults(kept)
 }

@@ -1,22 +1,23 @@
 import { execFileSync } from 'node:child_process'
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { beforeAll, expect, it } from 'vitest'
+import { menusOf } from '../../src/liveos/boot/menus.js'
 import { openSource } from '../../src/liveos/source.js'
 import { bootMenus } from '../../src/ops/boot-entry.js'
 import { planBootFix, runBootFix } from '../../src/ops/boot-fix.js'
 import { type BootPlanOptions, type BootPlans, bootPlans } from '../../src/ops/boot-plan.js'
-import { menusOf } from '../../src/ops/boot-plan-menus.js'
 import { bootVolumes } from '../../src/ops/boot-volumes.js'
 import { type Checkup, runDoctor } from '../../src/ops/doctor.js'
+import { type Inspection, inspect } from '../../src/ops/inspect.js'
 import { bzImage } from '../support/boot-kernels.js'
 import { liveos } from '../support/cli.js'
 import { cpioOf } from '../support/cpio.js'
 import { breaches, readSchema } from '../support/json-schema.js'
 import { failure } from '../support/outcome.js'
 import { finished } from '../support/small-stick.js'
-import { FAT_ID, IMAGE_TOOLS, makeStick, mbrDisk, OVERLAY } from '../support/target-images.js'
+import { FAT_ID, IMAGE_TOOLS, makeFat, makeStick, mbrDisk, OVERLAY, partition } from '../support/target-images.js'
 import { temporary } from '../support/temporary.js'
 import { needTools } from '../support/tools.js'
 
@@ -292,6 +293,76 @@ needTools(...IMAGE_TOOLS).it('entries have the numbers by which liveos boot star
     await source.close()
   }
 })
+
+const mountsIn = ({ tree }: Inspection): readonly string[] => {
+  const found: string[] = []
+  const walk = ({ details, children }: Inspection['tree']): void => {
+    if (Array.isArray(details.mounts)) found.push(...(details.mounts as string[]))
+    children.forEach(walk)
+  }
+  walk(tree)
+  return found
+}
+
+needTools(...IMAGE_TOOLS).it('inspect tells of the entries that start by themselves what boot-plan tells', async () => {
+  pristine ??= await makeStick(await place('pristine'))
+  const told = async (files: Spoil['files'] = {}) => {
+    const target = await diskOf({ files: files })
+    const { plans } = await planned(target)
+    return {
+      plans: plans.map(({ firmware, plan }) => `${firmware.join(' ')}: ${plan.outcome} ${plan.changes}`),
+      root: mountsIn(await inspect({ target })).filter(line => line.startsWith('/ ')),
+    }
+  }
+  const same = await told()
+  expect(same.plans).toEqual(['bios: boots kept', 'uefi: boots kept'])
+  expect(same.root).toEqual([expect.stringMatching(/changes are kept$/)])
+  // /EFI comes before /syslinux, and is not what a BIOS comes to
+  const lossy = await told({ [GRUB]: text => text.replace(/ rd.live.overlay=\S+/, '') })
+  expect(lossy.plans).toEqual(['bios: boots kept', 'uefi: boots lost'])
+  expect(lossy.root).toEqual([
+    expect.stringMatching(/changes are kept \(started by BIOS\)$/),
+    expect.stringMatching(/asks for no overlay.* \(started by UEFI\)$/),
+  ])
+  const gone = await told({ [GRUB]: text => text.replace('/syslinux/vmlinuz', '/syslinux/old') })
+  expect(gone.plans).toEqual(['bios: boots kept', 'uefi: fails lost'])
+  expect(gone.root[1]).toMatch(/^\/ ← nothing: a boot by the entry .* fails: \/syslinux\/old is not there/)
+})
+
+needTools(...IMAGE_TOOLS).it(
+  'an EFI system partition whose menu has its kernel on the stick’s own partition',
+  async () => {
+    pristine ??= await makeStick(await place('pristine'))
+    const target = await diskOf({ files: { [GRUB]: text => `search --no-floppy --set=root -u ${FAT_ID}\n${text}` } })
+    const tree = await place('esp')
+    await mkdir(join(tree, 'EFI/BOOT'), { recursive: true })
+    const grub = await readFile(join(pristine, GRUB), 'utf8')
+    await writeFile(join(tree, GRUB), `search --no-floppy --set=root -u ${FAT_ID}\n${grub}`)
+    const size = 40 << 20
+    const { size: start } = await stat(target)
+    await truncate(target, start + size)
+    const first = 2048
+    const words = [`start=${first}, size=${start / 512 - first}, type=c, bootable`, `start=${start / 512}, type=ef`]
+    await partition(target, `label: dos\nlabel-id: 0x12345678\n${words.join('\n')}\n`)
+    await makeFat(target, tree, { offset: start, size, label: 'ESP', id: '0000-00E5' })
+    const { plans, findings } = await planned(target)
+    expect(plans.map(({ firmware, menu }) => [firmware, menu?.partition])).toEqual([
+      [['bios'], 1],
+      [['uefi'], 2],
+    ])
+    for (const { plan, missing, initrd, kernel } of plans) {
+      expect(missing).toEqual([])
+      expect(plan).toMatchObject({ outcome: 'boots', changes: 'kept' })
+      expect(initrd.maker).toBe('dracut')
+      expect(kernel?.version).toBe(KERNEL)
+    }
+    expect(findings).toEqual([])
+    expect(boots(await doctor(target))).toEqual([])
+    const seen = await inspect({ target })
+    expect(JSON.stringify(seen)).not.toContain('which is not there')
+    expect(mountsIn(seen).filter(line => line.startsWith('/ '))).toHaveLength(1)
+  },
+)
 
 needTools(...IMAGE_TOOLS).it('an overlay that is nothing known ends a boot', async () => {
   pristine ??= await makeStick(await place('pristine'))

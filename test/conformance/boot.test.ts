@@ -199,6 +199,35 @@ it('--dry-run tells the plan and the exact command, and starts nothing', async (
   expect(await leftovers(image)).toEqual([])
 })
 
+/** Runs on a computer without a screen. */
+const headless = (...args: readonly string[]) =>
+  spawnSync(process.execPath, [LIVEOS, 'boot', ...args], {
+    encoding: 'utf8',
+    env: { ...process.env, DISPLAY: '', WAYLAND_DISPLAY: '', NO_COLOR: '1' },
+    timeout: 30_000,
+  })
+
+it('without a screen the console in text is taken, and that is said', async () => {
+  const image = await diskOf('headless', 'power off')
+  const fast = FAST.filter(word => word !== '--serial')
+  const dry = headless(image, ...fast, '--dry-run')
+  expect(dry.status).toBe(0)
+  expect(dry.stdout).toContain('screen    this terminal, as a serial console')
+  expect(dry.stdout).toContain(
+    'there is no screen here to open a window on: the console in text is taken, as by --serial',
+  )
+  const plan = JSON.parse(headless(image, ...fast, '--dry-run', '--json').stdout) as { command: string[] }
+  expect(breaches(plan, schema)).toEqual([])
+  const asked = JSON.parse(headless(image, ...FAST, '--dry-run', '--json').stdout) as { command: string[] }
+  expect(plan.command).toEqual(asked.command)
+  const ran = headless(image, ...fast)
+  expect(ran.status, ran.stderr).toBe(0)
+  expect(ran.stdout).toContain(MESSAGE)
+  const both = headless(image, ...fast, '--json')
+  expect(both.status).toBe(2)
+  expect(both.stdout).toContain('leave --json out')
+})
+
 it('tells what is wrong with a request, and what to do', async () => {
   const image = await diskOf('wrong', 'stand still')
   const empty = await path('empty.img')

@@ -1,4 +1,5 @@
 import type { Finding } from '../../finding.js'
+import { printableName } from '../../fs/name.js'
 import type { Argument } from './arguments.js'
 
 /** The loader whose words a configuration speaks. */
@@ -52,6 +53,14 @@ export interface BootEntry {
   /** the file that the entry stands in, and the byte where it begins */
   readonly place: { readonly path: string; readonly offset: number }
 }
+
+/** Paths of an entry's kernel and initrds that are not there, so that it starts nothing. */
+export const missingFiles = ({ kernel, initrds }: BootEntry): readonly string[] =>
+  [...(kernel ? [kernel] : []), ...initrds].filter(({ exists }) => exists === false).map(({ path }) => path)
+
+/** That these are missing, as a sentence goes on. */
+export const notThere = (paths: readonly string[]): string =>
+  `${paths.map(path => printableName(path)).join(' and ')} ${paths.length > 1 ? 'are' : 'is'} not there`
 
 /** A boot configuration of a medium, its includes followed. */
 export interface BootConfig {

@@ -16,6 +16,8 @@ export interface EntryDraft {
   initrds: string[]
   commandLine: string
   target?: string
+  /** its files may lie on another filesystem of the medium */
+  elsewhere: boolean
   /** what the entry does, lower case */
   commands: string[]
   readonly place: BootEntry['place']
@@ -31,6 +33,7 @@ export const draftOf = (place: BootEntry['place'], title: string, submenu: reado
   hidden: false,
   initrds: [],
   commandLine: '',
+  elsewhere: false,
   commands: [],
   place,
 })
@@ -38,11 +41,11 @@ export const draftOf = (place: BootEntry['place'], title: string, submenu: reado
 /** Looks for the files of an entry and says what it starts; a file that is missing is a finding. */
 export const finishEntry = async (reader: BootReader, draft: EntryDraft): Promise<BootEntry> => {
   const list = parseArguments(draft.commandLine)
-  const { kernel, target, initrds, commands, hotkey, ...rest } = draft
+  const { kernel, target, initrds, commands, hotkey, elsewhere, ...rest } = draft
   const kind = entryKind({ title: draft.title, kernel, target, commands, arguments: list })
   const severity = draft.conditional ? 'warning' : 'error'
   const file = async (path: string, code: string, what: string): Promise<BootFile> => {
-    const found = await reader.file(path)
+    const found = await reader.file(path, elsewhere)
     if (found.exists === false) {
       const message = `entry ${printableName(draft.title)} names the ${what} ${printableName(path)}, which is not there`
       reader.tell(code, severity, draft.place.path, message)
@@ -62,7 +65,7 @@ export const finishEntry = async (reader: BootReader, draft: EntryDraft): Promis
       ? {}
       : { kernel: isModule ? await reader.file(kernel) : await file(kernel, 'BOOT_KERNEL_MISSING', 'kernel') }),
     initrds: found,
-    ...(target === undefined ? {} : { target: await reader.file(target) }),
+    ...(target === undefined ? {} : { target: await reader.file(target, elsewhere) }),
   }
 }
 

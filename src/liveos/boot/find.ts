@@ -6,7 +6,7 @@ import type { BootConfig, BootKind } from './config.js'
 import { directoryOf } from './follow.js'
 import { readGrubMenu } from './grub-menu.js'
 import { readLegacyGrubMenu } from './legacy-grub.js'
-import { bootReader } from './reader.js'
+import { type BootReader, bootReader } from './reader.js'
 import { readSyslinuxMenu } from './syslinux-menu.js'
 
 /** Configurations that are read at most, and directories that are looked into. */
@@ -53,10 +53,11 @@ const isLegacyGrub = (text: string): boolean =>
  * Finds every boot configuration of a medium by the names that loaders look for, wherever they lie: at the usual places and
  * in the directories of a stick with several images.
  *
+ * @param others   the other filesystems of the medium, where a menu may have its kernels
  * @returns by path; findings of the search itself stand with the first one
  * @throws CORRUPT, IO  the root can't be listed; anything else is a finding
  */
-export const findBootConfigs = async (fs: FileSystem): Promise<BootConfig[]> => {
+export const findBootConfigs = async (fs: FileSystem, others: readonly FileSystem[] = []): Promise<BootConfig[]> => {
   const { found, directories, findings } = await search(fs)
   const configs: BootConfig[] = []
   const done = new Set<string>()
@@ -70,7 +71,7 @@ export const findBootConfigs = async (fs: FileSystem): Promise<BootConfig[]> => 
       break
     }
     done.add(key)
-    const config = await readConfig(fs, next, directories, mainOf(next, found))
+    const config = await readConfig(bootReader(fs, others), next, directories, mainOf(next, found))
     configs.push(config)
     // A menu may start another one whose name says nothing.
     if (SYSLINUX_KINDS.includes(config.kind))
@@ -150,12 +151,11 @@ const mainOf = ({ path, kind }: Found, found: readonly Found[]): string => {
 }
 
 const readConfig = async (
-  fs: FileSystem,
+  reader: BootReader,
   { path, kind }: Found,
   directories: readonly string[],
   main: string,
 ): Promise<BootConfig> => {
-  const reader = bootReader(fs)
   const inEfi = /\/efi\//i.test(path)
   const made = (kind: BootKind, menu: Pick<BootConfig, 'timeout' | 'defaultName' | 'entries'>): BootConfig => ({
     kind,
@@ -170,7 +170,7 @@ const readConfig = async (
     const start = kind === 'pxelinux' ? directoryOf(directory) : directory
     return made(kind, await readSyslinuxMenu(reader, path, start, main))
   }
-  const probe = bootReader(fs)
+  const probe = bootReader(reader.fs)
   const text = await probe.read(path)
   if (text !== undefined && isLegacyGrub(text)) return made('grub-legacy', await readLegacyGrubMenu(reader, path))
   if (text !== undefined && kind === 'grub-legacy' && !/^[ \t]*menuentry\b/m.test(text))

@@ -287,6 +287,8 @@ export const readGrubMenu = async (reader: BootReader, path: string): Promise<Gr
     const files = rest.filter(({ text }) => !text.startsWith('--'))
     const [first] = files
     entry.commands.push(name)
+    // A search, or a device in a path, leads away from the filesystem that the script lies on.
+    if (environment.has('root') || files.some(({ text }) => text.startsWith('('))) entry.elsewhere = true
     if ((LINUX.test(name) || (MULTIBOOT.test(name) && entry.kernel === undefined)) && first) {
       entry.kernel = pathOf(first)
       entry.commandLine = grubCommandLine(rest.slice(rest.indexOf(first) + 1).map(({ text }) => text))

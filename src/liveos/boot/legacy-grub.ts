@@ -127,9 +127,11 @@ export const readLegacyGrubMenu = async (
     for (const line of lines.slice(1)) {
       const value = textAt(line.value)
       if (line.command !== '') draft.commands.push(line.command)
+      if (line.command === 'root') draft.elsewhere = true
       if (line.command === 'kernel') {
         const [kernel, ...rest] = kernelWords(config, line)
         if (kernel) draft.kernel = pathOf(kernel.argument.raw)
+        if (kernel?.argument.raw.startsWith('(')) draft.elsewhere = true
         draft.commandLine = rest.map(({ argument }) => argument.raw).join(' ')
       } else if (line.command === 'initrd') draft.initrds.push(...value.split(/\s+/).filter(Boolean).map(pathOf))
       else if (line.command === 'configfile' || (line.command === 'chainloader' && !/\+\d+$/.test(value)))

@@ -23,15 +23,16 @@ export interface BootReader {
   tell(code: string, severity: Finding['severity'], where: string, message: string): void
   /** A configuration's text, one character a byte; undefined, with a finding, where it can't be read. */
   read(path: string): Promise<string | undefined>
-  /** A file that an entry names. */
-  file(path: string): Promise<BootFile>
+  /** A file that an entry names. @param elsewhere  the loader may have another filesystem as its root by then */
+  file(path: string, elsewhere?: boolean): Promise<BootFile>
 }
 
-/** Opens a reader for one configuration. */
-export const bootReader = (fs: FileSystem): BootReader => {
+/** Opens a reader for one configuration. @param others  the other filesystems of the medium */
+export const bootReader = (fs: FileSystem, others: readonly FileSystem[] = []): BootReader => {
   const findings: Finding[] = []
   const files: string[] = []
   const known = new Map<string, Promise<boolean | undefined>>()
+  const knownElsewhere: typeof known = new Map()
   let total = 0
 
   const tell: BootReader['tell'] = (code, severity, where, message) => {
@@ -54,6 +55,17 @@ export const bootReader = (fs: FileSystem): BootReader => {
     } catch (error) {
       return unreadable(path, error)
     }
+  }
+  const existsElsewhere = async (path: string): Promise<boolean | undefined> => {
+    let answer: boolean | undefined = false
+    for (const other of others)
+      try {
+        if ((await follow(other, path))?.stat.kind === 'file') return true
+      } catch (error) {
+        if (!isLiveError(error)) throw error
+        answer = undefined
+      }
+    return answer
   }
 
   return {
@@ -85,7 +97,7 @@ export const bootReader = (fs: FileSystem): BootReader => {
         return unreadable(path, error)
       }
     },
-    async file(path) {
+    async file(path, elsewhere = false) {
       // What stands for a variable is known to the loader only.
       if (path.includes('$')) return { path, exists: undefined }
       if (known.size >= MAX_LOOKUPS && !known.has(path)) {
@@ -99,7 +111,11 @@ export const bootReader = (fs: FileSystem): BootReader => {
       }
       const answer = known.get(path) ?? exists(path)
       known.set(path, answer)
-      return { path, exists: await answer }
+      const here = await answer
+      if (here !== false || !elsewhere) return { path, exists: here }
+      const there = knownElsewhere.get(path) ?? existsElsewhere(path)
+      knownElsewhere.set(path, there)
+      return { path, exists: await there }
     },
   }
 }

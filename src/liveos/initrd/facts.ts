@@ -97,8 +97,9 @@ export const initrdFacts = (): FactsReader => {
       const wanted = isText(path) ? path : waiting.get(c_ino)
       if (wanted === undefined || texts.size > MAX_BUILT_IN + 10) return
       // of several names of one file only the last has its content
-      if (member.size === 0 && c_nlink > 1) waiting.set(c_ino, wanted)
-      else texts.set(wanted, Buffer.from(await member.read(MAX_TEXT)).toString('utf8'))
+      if (member.size === 0 && c_nlink > 1) {
+        if (waiting.size < MAX_NAMES) waiting.set(c_ino, wanted)
+      } else texts.set(wanted, Buffer.from(await member.read(MAX_TEXT)).toString('utf8'))
     },
     facts() {
       const release = [texts.get('lib/initrd-release'), texts.get('etc/initrd-release'), texts.get('lib/os-release')]

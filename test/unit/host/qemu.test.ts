@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
-import { expect, it } from 'vitest'
-import { findFirmware, kvmWorks, optionValue } from '../../../src/host/qemu.js'
+import { afterEach, expect, it, vi } from 'vitest'
+import { findFirmware, findWindow, kvmWorks, optionValue } from '../../../src/host/qemu.js'
 import { failure } from '../../support/outcome.js'
 import { temporary } from '../../support/temporary.js'
 
@@ -25,3 +25,31 @@ it('takes KVM for working only where it ran a processor', async () => {
   expect(await kvmWorks('/bin/true')).toBe(false)
   expect(await kvmWorks('/nowhere/qemu')).toBe(false)
 })
+
+afterEach(() => vi.unstubAllEnvs())
+
+/** An emulator that knows these windows. */
+const knowing = async (...windows: readonly string[]): Promise<string> => {
+  const qemu = await path(`qemu-${windows.join('-')}`)
+  await writeFile(qemu, `#!/bin/sh\nprintf 'Available display backend types:\\n${windows.join('\\n')}\\n'\n`, {
+    mode: 0o755,
+  })
+  return qemu
+}
+
+it.skipIf(process.platform !== 'linux')(
+  'opens a window where there is a screen and the emulator has windows',
+  async () => {
+    const gtk = await knowing('none', 'gtk', 'sdl')
+    vi.stubEnv('WAYLAND_DISPLAY', '')
+    vi.stubEnv('DISPLAY', '')
+    expect(await findWindow(gtk)).toEqual({ why: 'there is no screen here to open a window on' })
+    vi.stubEnv('DISPLAY', ':0')
+    expect(await findWindow(gtk)).toEqual({ window: 'gtk' })
+    expect(await findWindow(await knowing('none', 'sdl'))).toEqual({ window: 'sdl' })
+    expect(await findWindow(await knowing('none', 'curses'))).toMatchObject({
+      why: 'qemu-system-x86_64 can open no window',
+      remedy: expect.stringContaining('qemu-system-gui') as string,
+    })
+  },
+)

@@ -8,23 +8,24 @@ import { temporary } from '../../support/temporary.js'
 
 const path = temporary()
 
-const sourceOf = (root: MockNode): Source => {
-  const fs = mockFileSystem(root)
-  const volume: Volume = {
-    name: 'stick',
-    partition: undefined,
-    device: undefined,
-    type: 'ext4',
-    fs,
-    failure: undefined,
-  }
+const sourceOf = (...roots: readonly MockNode[]): Source => {
+  const volumes = roots.map(
+    (root): Volume => ({
+      name: 'stick',
+      partition: undefined,
+      device: undefined,
+      type: 'ext4',
+      fs: mockFileSystem(root),
+      failure: undefined,
+    }),
+  )
   return {
     name: 'stick',
     kind: 'image',
     device: undefined,
     table: undefined,
     tableFailure: undefined,
-    volumes: [volume],
+    volumes,
     close: async () => undefined,
   }
 }
@@ -68,13 +69,17 @@ it('names the numbers there are', async () => {
   const menus = await menusOf()
   expect(entryOf(menus, 2, 'stick')).toBe(menus.entries[1])
   for (const number of [0, 4, 1.5, -1]) expect(() => entryOf(menus, number, 'stick')).toThrow('1 to 3')
+  expect(() => entryOf(menus, 3, 'stick')).toThrow(
+    'entry 3 "lost" (/syslinux/syslinux.cfg:10) can\'t be started: /boot/missing is not there',
+  )
   expect(() => entryOf({ ...menus, entries: [] }, 1, 'stick')).toThrow('no boot entry')
 })
 
-const taken = async (entry: NumberedEntry): Promise<Record<string, string>> => {
-  const folder = await path(`entry${entry.number}`)
+let count = 0
+const taken = async (entry: NumberedEntry, source = sourceOf(STICK)): Promise<Record<string, string>> => {
+  const folder = await path(`entry${count++}`)
   await mkdir(folder)
-  await takeEntry(sourceOf(STICK), entry, folder)
+  await takeEntry(source, entry, folder)
   const files: Record<string, string> = {}
   for (const name of await readdir(folder)) files[name] = await readFile(`${folder}/${name}`, 'latin1')
   return files
@@ -92,4 +97,19 @@ it('tells of a kernel that is not there, and of a name that only the loader can 
   expect(await failure(taken(lost), 'NOT_FOUND')).toMatchObject({ message: 'stick has no kernel /boot/missing' })
   const other = { ...lost, number: 9, kernel: '/boot/$prefix/vmlinuz' }
   expect((await failure(taken(other), 'NOT_FOUND')).message).toContain('without --entry')
+})
+
+it('takes the files of an entry from another partition, where the loader would', async () => {
+  const grub = `search --set=root -l LIVE
+menuentry there { linux /boot/vmlinuz quiet
+initrd /boot/one }
+menuentry gone { linux /boot/old
+initrd /boot/one }
+`
+  const esp = directory({ EFI: directory({ BOOT: directory({ 'grub.cfg': file(grub) }) }) })
+  const data = directory({ boot: directory({ vmlinuz: file('kernel'), one: file('1234') }) })
+  const source = sourceOf(esp, data)
+  const menus = await bootMenus(source)
+  expect(await taken(entryOf(menus, 1, 'stick'), source)).toEqual({ kernel: 'kernel', initrd: '1234' })
+  expect(() => entryOf(menus, 2, 'stick')).toThrow("(/EFI/BOOT/grub.cfg:4) can't be started: /boot/old is not there")
 })

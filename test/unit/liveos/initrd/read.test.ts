@@ -146,6 +146,14 @@ describe('readInitrd', () => {
     expect(error).toMatchObject({ code: 'CORRUPT', data: { field: 'unpacked size' } })
   }, 60_000)
 
+  it('waits for the content of so many names alone as it can hold', async () => {
+    const link = (inode: number): CpioPart => ({ path: `etc/cmdline.d/${inode}.conf`, inode, links: 2 })
+    const links = Array.from({ length: 6000 }, (_, n) => link(n + 1))
+    const content = (inode: number): CpioPart => ({ path: `x${inode}`, inode, links: 2, content: `from=${inode}` })
+    const found = await read(cpioOf(...DRACUT, ...links, content(1), content(5000), content(5001), content(6000)))
+    expect(found.builtIn.map(({ text }) => text)).toEqual(['from=1', 'ro quiet', 'from=5000'])
+  })
+
   it('ends with a value or an error of ours whatever the bytes are', async () => {
     const whole = Buffer.concat([MICROCODE, Buffer.alloc(4), gzipSync(cpioOf(...DRACUT))])
     await fc.assert(

@@ -1,8 +1,9 @@
-import { isLiveError, LiveError } from '../error.js'
-import type { Finding } from '../finding.js'
-import type { BootConfig, BootEntry } from '../liveos/boot/config.js'
-import { findBootConfigs } from '../liveos/boot/find.js'
-import type { Volume } from '../liveos/source.js'
+import { isLiveError, LiveError } from '../../error.js'
+import type { Finding } from '../../finding.js'
+import type { FileSystem } from '../../fs/filesystem.js'
+import type { Volume } from '../source.js'
+import type { BootConfig, BootEntry } from './config.js'
+import { findBootConfigs } from './find.js'
 
 /** An entry with where it is listed, and its number as `liveos boot` counts them. */
 export interface MenuEntry {
@@ -19,29 +20,49 @@ export interface Menus {
   readonly findings: readonly Finding[]
 }
 
-/** All entries of all menus of these volumes. A filesystem that can't be searched is a finding. */
-export const menusOf = async (volumes: readonly Volume[]): Promise<Menus> => {
-  const entries: MenuEntry[] = []
-  const findings: Finding[] = []
+/** Filesystems of volumes where boot files may lie, but for one. */
+export const otherFileSystems = (volumes: readonly Volume[], but: Volume): readonly FileSystem[] =>
+  volumes.flatMap(({ fs, type }) => (fs && fs !== but.fs && type !== 'squashfs' ? [fs] : []))
+
+/** The configurations of a volume. */
+export interface VolumeMenus {
+  readonly volume: Volume
+  readonly configs: readonly BootConfig[]
+}
+
+/** All entries of these configurations. */
+export const entriesOf = (found: readonly VolumeMenus[]): readonly MenuEntry[] => {
   let number = 0
+  return found.flatMap(({ volume, configs }) =>
+    configs.flatMap(config =>
+      config.entries.map(entry => {
+        const counts = entry.kernel !== undefined && entry.kind !== 'menu'
+        return { number: counts ? ++number : undefined, entry, config, volume }
+      }),
+    ),
+  )
+}
+
+/**
+ * All entries of all menus of these volumes. A filesystem that can't be searched is a finding.
+ *
+ * @param all  of the medium: where the files of these menus may lie
+ */
+export const menusOf = async (volumes: readonly Volume[], all: readonly Volume[] = volumes): Promise<Menus> => {
+  const found: VolumeMenus[] = []
+  const findings: Finding[] = []
   for (const volume of volumes) {
     if (!volume.fs || volume.type === 'squashfs') continue
-    let configs: readonly BootConfig[] = []
     try {
-      configs = await findBootConfigs(volume.fs)
+      const configs = await findBootConfigs(volume.fs, otherFileSystems(all, volume))
+      found.push({ volume, configs })
+      findings.push(...configs.flatMap(config => config.findings))
     } catch (error) {
       if (!isLiveError(error) || error.code === 'CANCELLED') throw error
       findings.push({ code: 'BOOT_UNREADABLE', severity: 'error', where: volume.name, message: error.message })
     }
-    for (const config of configs) {
-      findings.push(...config.findings)
-      for (const entry of config.entries) {
-        const counts = entry.kernel !== undefined && entry.kind !== 'menu'
-        entries.push({ number: counts ? ++number : undefined, entry, config, volume })
-      }
-    }
   }
-  return { entries, findings }
+  return { entries: entriesOf(found), findings }
 }
 
 /** What starts a computer. */
@@ -58,16 +79,25 @@ const RANK: Readonly<Record<Firmware, readonly BootConfig['kind'][]>> = {
 /** Menus at the places where loaders look come before those that others lead to. */
 const depthOf = (path: string): number => path.split('/').length + (/^\/efi\/boot\//i.test(path) ? -2 : 0)
 
+/** UEFI looks there first. */
+const isEsp = ({ partition }: Volume): boolean => partition?.typeName === 'EFI System'
+
 const MAX_LEADS = 8
 
 /** The entry that starts by itself: the default of the menu that the firmware comes to, through menus that it leads to. */
-const defaultOf = (menus: Menus, firmware: Firmware): MenuEntry | undefined => {
+const defaultOf = (menus: Pick<Menus, 'entries'>, firmware: Firmware): MenuEntry | undefined => {
   const rank = RANK[firmware]
-  const configs = [...new Set(menus.entries.filter(found => isStartedBy(found, firmware)).map(({ config }) => config))]
-  const [main] = configs.sort(
-    (a, b) =>
-      rank.indexOf(a.kind) - rank.indexOf(b.kind) || depthOf(a.path) - depthOf(b.path) || (a.path < b.path ? -1 : 1),
-  )
+  const found = [...new Map(menus.entries.map(entry => [entry.config, entry])).values()]
+  const [main] = found
+    .filter(entry => isStartedBy(entry, firmware))
+    .sort(
+      ({ config: a, volume: of }, { config: b, volume: other }) =>
+        (firmware === 'uefi' ? Number(isEsp(other)) - Number(isEsp(of)) : 0) ||
+        rank.indexOf(a.kind) - rank.indexOf(b.kind) ||
+        depthOf(a.path) - depthOf(b.path) ||
+        (a.path < b.path ? -1 : Number(a.path > b.path)),
+    )
+    .map(({ config }) => config)
   let config = main
   for (let n = 0; config && n < MAX_LEADS; n++) {
     const own = menus.entries.filter(found => found.config === config)
@@ -89,14 +119,14 @@ export interface ChosenEntry extends MenuEntry {
 }
 
 /** The first live entry of the menu whose default is none. */
-const liveIn = (menus: Menus, chosen: MenuEntry): MenuEntry | undefined =>
+const liveIn = (menus: Pick<Menus, 'entries'>, chosen: MenuEntry): MenuEntry | undefined =>
   menus.entries.find(({ config, entry }) => config === chosen.config && entry.kind === 'live') ??
   menus.entries.find(({ entry }) => entry.kind === 'live')
 
 /**
  * The entries that start by themselves, one of each firmware's menu; one for both where it is the same text.
  */
-export const defaultEntries = (menus: Menus): readonly ChosenEntry[] => {
+export const defaultEntries = (menus: Pick<Menus, 'entries'>): readonly ChosenEntry[] => {
   const chosen: ChosenEntry[] = []
   for (const firmware of ['bios', 'uefi'] as const) {
     const byItself = defaultOf(menus, firmware)
