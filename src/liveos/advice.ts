@@ -72,10 +72,13 @@ export const overlayAs = (target: Target): string => {
 }
 
 /** The words by which a command line names a path in a target to verbs such as `cp`, quoted for a shell. */
-export const pathAs = (target: Target, path: string): string =>
+const pathAs = (target: Target, path: string): string =>
   target.stick || !canBeChanged(target)
     ? namedAs(target, pathWord(`${target.name}:${path}`))
     : `${calledAs(target)} ${pathWord(path)}`
+
+/** The command that copies what people mostly want out of a target, quoted for a shell. */
+export const rescueCommand = (target: Target): string => `liveos cp -r ${pathAs(target, '/home')} ./rescued`
 
 /**
  * Advice to run something on a target; where the verb could not be given the target as it is, with what to do before.

@@ -9,7 +9,7 @@ import type { OverlayFs } from '../fs/overlayfs/reader.js'
 import { openSquashfs } from '../fs/squashfs/reader.js'
 import { closeAll, isHostFolder } from '../host/folder.js'
 import { holderOf } from '../host/place-folder.js'
-import { pathAs } from './advice.js'
+import { rescueCommand } from './advice.js'
 import { liveVolumes, openTarget, volumesOf } from './open-target.js'
 import { openSource, type Source } from './source.js'
 import { decoderOf, isRoot, openStack, rootImageIn } from './stack.js'
@@ -145,7 +145,7 @@ const rootView = async (target: Target, layer: Layer, close: () => Promise<void>
         where: stack.overlay.file.path,
         message:
           'the kernel reads this overlay no more; shown is what it still holds, and the last changes may be missing or half done',
-        remedy: `copy out what you need before the overlay is reset: liveos cp -r ${pathAs(target, '/home')} ./rescued`,
+        remedy: `copy out what you need before the overlay is reset: ${rescueCommand(target)}`,
       })
     const root = named(stack.root, `${layer === 'base' ? 'base' : 'root filesystem'} of ${target.name}`)
     const fs = await openFs(root, { decoder: decoderOf(stack.pool) })

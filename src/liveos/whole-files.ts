@@ -1,4 +1,4 @@
-import { marked, pathAs, readAs } from './advice.js'
+import { marked, readAs, rescueCommand } from './advice.js'
 import type { Target } from './target.js'
 
 /**
@@ -10,5 +10,5 @@ export const wholeFiles = (target: Target, type?: string): string =>
   `${type ? `this overlay is no dm-snapshot store but a file with the filesystem ${type}; in such a one ` : ''}an OverlayFS keeps the changes as whole files, and this verb works on the blocks of an overlay: ${marked(
     `liveos diff ${readAs(target)} --output changed.tar`,
   )} saves what was changed, ${marked(
-    `liveos cp -r ${pathAs(target, '/home')} ./rescued`,
+    rescueCommand(target),
   )} copies files out, and the boot argument rd.live.overlay.reset empties the overlay`

@@ -3,7 +3,7 @@ import type { Store } from '../block/snapshot/store.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
-import { pathAs } from '../liveos/advice.js'
+import { rescueCommand } from '../liveos/advice.js'
 import { readChanges } from '../liveos/changes/read.js'
 import { type HostFile, type OverlayTarget, type TargetInput, UNDO_SUFFIX } from '../liveos/target.js'
 import type { OverlaidStack } from '../liveos/usage/usage.js'
@@ -310,7 +310,7 @@ const withCopy = (error: unknown, target: OverlayTarget): unknown =>
   isLiveError(error) && error.code === 'CORRUPT'
     ? new LiveError(
         'CORRUPT',
-        `${error.message}. Copy out what you need: liveos cp -r ${pathAs(target, '/home')} ./rescued`,
+        `${error.message}. Copy out what you need: ${rescueCommand(target)}`,
         error.data,
         error.cause,
       )

@@ -6,9 +6,9 @@ import { readStore, type Store } from '../block/snapshot/store.js'
 import { isLiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs, overlayFsType } from '../fs/detect.js'
-import { readExt4Superblock } from '../fs/ext4/superblock.js'
+import { checkExt4Size, readExt4Superblock } from '../fs/ext4/superblock.js'
 import { isHostFolder, type OpenedFile } from '../host/folder.js'
-import { advised, calledAs, marked, pathAs } from '../liveos/advice.js'
+import { advised, calledAs, marked, rescueCommand } from '../liveos/advice.js'
 import { type OpenTarget, openTarget } from '../liveos/open-target.js'
 import { type Base, isOfOtherBase, openBase } from '../liveos/stack.js'
 import type { Target, TargetFile, TargetInput } from '../liveos/target.js'
@@ -187,9 +187,17 @@ const baseStatus = async (target: Target, findings: Finding[], open: OpenedFile[
   let rootLabel: string | null = null
   if (rootType === 'ext4') {
     try {
-      rootLabel = (await readExt4Superblock(base.origin)).label
+      const superblock = await readExt4Superblock(base.origin)
+      rootLabel = superblock.label
+      checkExt4Size(superblock, base.origin)
     } catch (error) {
-      findings.push({ code: 'ROOT_DAMAGED', severity: 'error', where: path, message: describe(error) })
+      findings.push({
+        code: 'ROOT_DAMAGED',
+        severity: 'error',
+        where: path,
+        message: describe(error),
+        remedy: 'copy the base image to the stick again from where it came',
+      })
     }
   }
   const squashfs = base.squashfs?.fs
@@ -351,7 +359,7 @@ const judge = (
       'OVERLAY_INVALID',
       'error',
       'the kernel has marked the overlay invalid and reads no more from it',
-      `${advised(target, address => `${marked(`liveos recover ${address}`)} takes what it holds back into use`)}; ${marked(`liveos cp -r ${pathAs(target, '/home')} ./rescued`)} copies files out of it as it is`,
+      `${advised(target, address => `${marked(`liveos recover ${address}`)} takes what it holds back into use`)}; ${marked(rescueCommand(target))} copies files out of it as it is`,
     )
   else if (state === 'full')
     add(
