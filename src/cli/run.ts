@@ -1,7 +1,7 @@
 import { isLiveError, LiveError } from '../error.js'
 import type { Progress } from '../ops/progress.js'
 import { progressView } from './progress.js'
-import { EXIT, paint, safe } from './words.js'
+import { EXIT, paint, safe, sized } from './words.js'
 
 /** Options that every verb that writes has. */
 export interface Consent {
@@ -78,8 +78,8 @@ export const fail = (error: unknown, json: boolean): number => {
     return 70
   }
   const p = paint(process.stderr)
-  process.stderr.write(`${p.bad('liveos:')} ${safe(error.message)}\n`)
-  if (isLiveError(error.cause)) process.stderr.write(`        ${p.faint(safe(error.cause.message))}\n`)
+  process.stderr.write(`${p.bad('liveos:')} ${safe(sized(error.message))}\n`)
+  if (isLiveError(error.cause)) process.stderr.write(`        ${p.faint(safe(sized(error.cause.message)))}\n`)
   if (json) printError(error)
   return EXIT[error.code]
 }

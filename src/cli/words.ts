@@ -68,12 +68,18 @@ export const paint = (stream: { readonly isTTY?: boolean }): Paint => {
 export const safe = (text: string): string =>
   text.replace(/\p{Cc}/gu, char => (char === '\n' ? char : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`))
 
+/** Counts of bytes in a sentence get a size for a person before them. */
+export const sized = (text: string): string =>
+  text.replace(/(?<![\w.(-])(\d{4,16}) (bytes|free)\b/g, (_, digits: string, word: string) =>
+    word === 'free' ? `${size(Number(digits))} free` : `${size(Number(digits))} (${digits} bytes)`,
+  )
+
 /** Findings, one or two lines each. */
 export const findingLines = (findings: readonly Finding[], p: Paint): string[] =>
   findings.flatMap(({ severity, message, remedy }) => {
     const mark =
       severity === 'error' ? p.bad('error  ') : severity === 'warning' ? p.warn('warning') : p.faint('note   ')
-    return [`${mark} ${safe(message)}`, ...(remedy ? [`        → ${safe(remedy)}`] : [])]
+    return [`${mark} ${safe(sized(message))}`, ...(remedy ? [`        → ${safe(remedy)}`] : [])]
   })
 
 /** Rows of name and value, values in one column. */

@@ -230,7 +230,7 @@ export const writeFileTo = async (fs: FileSystem, path: string, out: Writable, s
 const cutShort = (path: string, readBytes: number, size: number, error: LiveError): LiveError =>
   new LiveError(
     error.code,
-    `${printableName(path)}: only its first ${readBytes} of ${size} bytes could be read`,
+    `${printableName(path)}: only its first ${readBytes} bytes of ${size} bytes could be read`,
     { ...error.data, path, readBytes, size },
     error,
   )

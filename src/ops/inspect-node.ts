@@ -72,6 +72,8 @@ export const collecting = async <T>(
   } catch (thrown) {
     const error = await explained(thrown)
     if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+    // who opened it first told the same
+    if (at.findings.some(({ message }) => message === error.message)) return undefined
     at.findings.push({
       code,
       severity: error.code === 'UNSUPPORTED' ? 'note' : 'error',

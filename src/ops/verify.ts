@@ -3,7 +3,7 @@ import { openPool } from '../bytes/pool.js'
 import { isLiveError, LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs, type FsType, overlayFsType } from '../fs/detect.js'
-import { readExt4Superblock } from '../fs/ext4/superblock.js'
+import { checkExt4Size, readExt4Superblock } from '../fs/ext4/superblock.js'
 import { filesOf } from '../fs/squashfs/pieces.js'
 import { openSquashfs, type Squashfs } from '../fs/squashfs/reader.js'
 import { readTree } from '../fs/squashfs/tree.js'
@@ -82,7 +82,7 @@ export async function* runVerify(
           const base = await openBase(buffered)
           originSize = base.origin.size
           if ((await detectFs(base.origin)) === 'ext4') {
-            await readExt4Superblock(base.origin)
+            checkExt4Size(await readExt4Superblock(base.origin), base.origin)
             compared.push('superblock of the ext4 root')
           }
         } finally {

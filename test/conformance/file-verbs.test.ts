@@ -1,12 +1,12 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { link, mkdir, open, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { copyFile, link, mkdir, open, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { beforeAll, expect } from 'vitest'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
 import { breaches, readSchema } from '../support/json-schema.js'
 import { OVERLAY, smallStick } from '../support/small-stick.js'
-import { altered, emptyFile, IMAGE_TOOLS, makeExt4, makeFat, run, squash } from '../support/target-images.js'
+import { altered, emptyFile, IMAGE_TOOLS, makeExt4, makeFat, resized, run, squash } from '../support/target-images.js'
 import { temporary } from '../support/temporary.js'
 import { needTools, tool } from '../support/tools.js'
 
@@ -232,4 +232,64 @@ it('names of 255 bytes are copied, also to an archive with such a name', async (
   const listed = execFileSync('tar', ['-tf', archive], { encoding: 'utf8' }).split('\n')
   expect(listed).toContain(`./${'n'.repeat(255)}`)
   expect((await readdir(dirname(stick))).sort()).toEqual([archive.split('/').at(-1), 'out', 'stick.img'])
+})
+
+describe('an image that ends too early is told as one, by every verb that reads it', () => {
+  /** Exit codes of verbs, and what they say. */
+  const saying = async (
+    image: string,
+    size: number,
+  ): Promise<readonly (readonly [string, number | null, string])[]> => {
+    const cut = await resized(at(`cut ${made++} ${image}`), at(image), size)
+    return Promise.all(
+      ['inspect', 'status', 'verify', 'ls'].map(async verb => {
+        const { code, stdout, stderr } = await liveos([verb, cut])
+        return [verb, code, stdout + stderr] as const
+      }),
+    )
+  }
+
+  beforeAll(async () => {
+    if (!ready) return
+    await mkdir(at('live/LiveOS'), { recursive: true })
+    await writeFile(at('live/a text'), 'x'.repeat(400_000))
+    await copyFile(at('shared/stick.img'), at('root.img'))
+    await mkdir(at('nest/LiveOS'), { recursive: true })
+    await copyFile(at('shared/stick.img'), at('nest/LiveOS/rootfs.img'))
+    await squash(at('live/LiveOS/squashfs.img'), at('nest'))
+    await copyFile(at('live/LiveOS/squashfs.img'), at('base.img'))
+    await run('xorriso', '-as', 'mkisofs', '-quiet', '-o', at('live.iso'), '-R', '-J', '-V', 'LIVE', at('live'))
+    await emptyFile(at('stick.fat'), 36 * MIB)
+    await makeFat(at('stick.fat'), at('live'), { size: 36 * MIB })
+  })
+
+  for (const [image, size] of [
+    ['root.img', 1500],
+    ['root.img', 3 * MIB],
+    ['base.img', 1000],
+    ['stick.fat', 512],
+    ['live.iso', 33_000],
+    ['live.iso', 40_000],
+  ] as const)
+    it(`${image} of ${size} bytes`, async () => {
+      for (const [verb, code, text] of await saying(image, size)) {
+        expect([verb, text.includes('is cut short')], text).toEqual([verb, true])
+        expect(code, `${verb}: ${text}`).toBeGreaterThan(0)
+        expect(text).toMatch(/(copy|download)\b.* again/)
+        // once
+        expect(text.split('is cut short').length, `${verb}: ${text}`).toBe(2)
+      }
+    })
+
+  it('inspect tells of an ISO and a FAT of which only the end is missing, and what is whole is read', async () => {
+    for (const [image, size, words] of [
+      ['live.iso', (await stat(at('live.iso'))).size - 4096, 'the volume has'],
+      ['stick.fat', 30 * MIB, 'larger than its device'],
+    ] as const) {
+      const cut = await resized(at(`end of ${image}`), at(image), size)
+      const told = await liveos(['inspect', cut])
+      expect([told.code, told.stdout]).toEqual([1, expect.stringContaining(words)])
+      expect((await liveos(['ls', cut])).stdout).toContain('file')
+    }
+  })
 })

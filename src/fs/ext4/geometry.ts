@@ -1,7 +1,7 @@
 import type { Device } from '../../block/device.js'
 import { corrupt, unsupported } from '../../error.js'
 import { COMPAT, featureNames, INCOMPAT, RO_COMPAT } from './features.js'
-import type { Ext4Superblock } from './superblock.js'
+import { checkExt4Size, type Ext4Superblock } from './superblock.js'
 
 /** Neighbouring blocks of the filesystem. */
 export interface BlockRange {
@@ -91,9 +91,8 @@ export const parseGeometry = (sb: Ext4Superblock, device: Device): Geometry => {
     throw wrong(40, 's_inodes_per_group', `${inodesPerBlock} to ${most}`, inodesPerGroup)
   if (sb.firstInode < 11 || sb.firstInode > sb.inodeCount)
     throw wrong(84, 's_first_ino', `11 to ${sb.inodeCount}`, sb.firstInode)
-  const fits = Math.floor(device.size / blockSize)
-  if (blockCount <= firstDataBlock + 1 || blockCount > fits)
-    throw wrong(4, 's_blocks_count', `at most ${fits}, the blocks of the device`, blockCount)
+  if (blockCount <= firstDataBlock + 1) throw wrong(4, 's_blocks_count', `at least ${firstDataBlock + 2}`, blockCount)
+  checkExt4Size(sb, device)
   const groupCount = Math.ceil((blockCount - firstDataBlock) / blocksPerGroup)
   if (groupCount * inodesPerGroup !== sb.inodeCount)
     throw wrong(0, 's_inodes_count', `${groupCount * inodesPerGroup}, ${inodesPerGroup} a group`, sb.inodeCount)

@@ -1,3 +1,4 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
 import { CRC32C_START, crc32c } from '../../bytes/crc32c.js'
 import { type Cursor, cursor } from '../../bytes/cursor.js'
@@ -333,12 +334,27 @@ export const parseExt4Superblock = (bytes: Uint8Array, device: string): Ext4Supe
 /** Reads it from a device. @throws CORRUPT, IO */
 export const readExt4Superblock = async (device: Device): Promise<Ext4Superblock> => {
   if (device.size < EXT4_SUPERBLOCK_OFFSET + EXT4_SUPERBLOCK_SIZE)
-    throw corrupt({
+    throw cutShort({
       device: device.name,
-      offset: 0,
-      field: 'size',
-      expected: 'at least 2048 bytes',
-      found: device.size,
+      offset: EXT4_SUPERBLOCK_OFFSET,
+      field: 'superblock',
+      size: device.size,
+      needed: EXT4_SUPERBLOCK_OFFSET + EXT4_SUPERBLOCK_SIZE,
     })
   return parseExt4Superblock(await device.read(EXT4_SUPERBLOCK_OFFSET, EXT4_SUPERBLOCK_SIZE), device.name)
+}
+
+/** Holds the blocks that a superblock counts against the device. @throws CORRUPT  the device ends before the last of them */
+export const checkExt4Size = (
+  { blockCount, blockSize }: Pick<Ext4Superblock, 'blockCount' | 'blockSize'>,
+  device: { readonly name: string; readonly size: number },
+): void => {
+  if (blockCount > Math.floor(device.size / blockSize))
+    throw cutShort({
+      device: device.name,
+      offset: EXT4_SUPERBLOCK_OFFSET + 4,
+      field: 's_blocks_count',
+      size: device.size,
+      needed: blockCount * blockSize,
+    })
 }

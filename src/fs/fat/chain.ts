@@ -1,3 +1,4 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
 import type { Segment } from '../../block/linear.js'
 import { corrupt, type LiveError } from '../../error.js'
@@ -62,7 +63,13 @@ export async function* followChain({ device, boot, table }: Volume, chain: Chain
   const inside = (run: ClusterRun): ClusterRun => {
     const behind = clusterStart(boot, run.first + run.count)
     if (behind > device.size)
-      throw wrong(table.place(run.first), 'clusters', `bytes below ${device.size}, where the device ends`, behind)
+      throw cutShort({
+        device: device.name,
+        offset: table.place(run.first),
+        field: `clusters of ${owner}`,
+        size: device.size,
+        needed: behind,
+      })
     return run
   }
   const faultAt = (cluster: number, next: number, ends: boolean): LiveError => {

@@ -1,6 +1,7 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
 import { linear } from '../../block/linear.js'
-import { corrupt, isLiveError, LiveError } from '../../error.js'
+import { isLiveError, LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import type { FreeRun, MappedFileSystem, Run, Stat } from '../filesystem.js'
 import { type ClusterRun, clusterStart, followChain, readChain, segmentsOf, type Volume } from './chain.js'
@@ -46,12 +47,12 @@ const HAS_LABEL = 0x29
 export const openFat = async (device: Device): Promise<Fat> => {
   const boot = parseBootSector(await device.read(0, Math.min(BOOT_SECTOR_SIZE, device.size)), device.name)
   if (boot.dataStart > device.size)
-    throw corrupt({
+    throw cutShort({
       device: device.name,
       offset: 14,
       field: 'tables and root directory',
-      expected: `bytes below ${device.size}`,
-      found: boot.dataStart,
+      size: device.size,
+      needed: boot.dataStart,
     })
   const table = openTable(device, boot)
   const volume: Volume = { device, boot, table }
@@ -66,6 +67,7 @@ export const openFat = async (device: Device): Promise<Fat> => {
       message: 'The volume is larger than its device: the image was cut, or the partition made smaller',
       expected: boot.volumeSize,
       found: device.size,
+      remedy: 'copy out what can be read; then copy or download the image again',
     })
   const rootLabel = await readRootLabel()
 

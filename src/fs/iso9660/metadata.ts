@@ -1,6 +1,7 @@
 import { cache } from '../../block/cache.js'
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
-import { corrupt, isLiveError } from '../../error.js'
+import { isLiveError } from '../../error.js'
 import type { AreaReader } from './susp.js'
 
 /** Directories and what belongs to them mostly lie side by side: one fetch serves many. */
@@ -12,12 +13,12 @@ export const openMetadata = (device: Device): AreaReader => {
   const cached = cache(device, { blockSize: BLOCK_SIZE, blocks: BLOCKS })
   return async (offset, length, field, from) => {
     if (offset + length > device.size)
-      throw corrupt({
+      throw cutShort({
         device: from.device,
         offset: from.base,
         field,
-        expected: `bytes within ${device.size}`,
-        found: `${offset} to ${offset + length}`,
+        size: device.size,
+        needed: offset + length,
       })
     if (length >= BLOCK_SIZE) return device.read(offset, length)
     try {

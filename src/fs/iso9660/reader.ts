@@ -1,7 +1,9 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
 import { linear } from '../../block/linear.js'
 import type { Place } from '../../bytes/cursor.js'
-import { corrupt, LiveError, unsupported } from '../../error.js'
+import { LiveError, unsupported } from '../../error.js'
+import type { Finding } from '../../finding.js'
 import { type MappedFileSystem, type Run, type Stat, splitPath } from '../filesystem.js'
 import { decodeName } from '../name.js'
 import { parseRecords, type TreeFormat, type TreeKind } from './directory.js'
@@ -22,6 +24,8 @@ export interface Iso9660 extends MappedFileSystem {
   readonly descriptor: VolumeDescriptor
   /** bytes that the volume says it has; an image may be longer, or cut short */
   readonly volumeSize: number
+  /** what was seen at opening: that the image ends before the volume does */
+  findings(): readonly Finding[]
   /**
    * The paths of all regular files of which the first byte of the data is at one of these bytes of the device: the first
    * path for each that is found, level by level. Reads every directory where one is not found.
@@ -77,12 +81,12 @@ export const openIso9660 = async (image: Device, options: Iso9660Options = {}): 
     let offset = 0
     for (const { start, length } of node.sections) {
       if (start + length > image.size)
-        throw corrupt({
+        throw cutShort({
           device: image.name,
           offset: node.place.base + 2,
           field: `extent of ${path}`,
-          expected: `bytes within ${image.size} (is the image cut short?)`,
-          found: `${start} to ${start + length}`,
+          size: image.size,
+          needed: start + length,
         })
       const last = runs.at(-1)
       if (last && last.start + last.length === start) runs[runs.length - 1] = { ...last, length: last.length + length }
@@ -97,6 +101,17 @@ export const openIso9660 = async (image: Device, options: Iso9660Options = {}): 
     return node
   }
 
+  const volumeSize = volume.primary.volume_space_size * volume.primary.logical_block_size
+  const beyond: Finding = {
+    code: 'ISO_BEYOND_DEVICE',
+    severity: 'error',
+    where: image.name,
+    message: `${image.name} is cut short: the volume has ${volumeSize} bytes, and there are only its first ${image.size} bytes`,
+    expected: volumeSize,
+    found: image.size,
+    remedy: 'copy or download it again',
+  }
+
   return {
     name: image.name,
     type: 'iso9660',
@@ -105,7 +120,8 @@ export const openIso9660 = async (image: Device, options: Iso9660Options = {}): 
     image,
     tree: format.kind,
     descriptor,
-    volumeSize: volume.primary.volume_space_size * volume.primary.logical_block_size,
+    volumeSize,
+    findings: () => (volumeSize > image.size ? [beyond] : []),
     stat: async path => statOf(await lookup(path)),
     async list(path) {
       const node = await lookup(path)

@@ -1,3 +1,4 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { Device } from '../../block/device.js'
 import type { Place } from '../../bytes/cursor.js'
 import { corrupt, unsupported } from '../../error.js'
@@ -64,6 +65,14 @@ export const readVolume = async (device: Device): Promise<Volume> => {
     if (type === DESCRIPTOR_TYPE.supplementary && !joliet && isJoliet(bytes.subarray(88, 120)))
       joliet = parseDescriptor(bytes, place)
   }
+  if (!primary && device.size < (SYSTEM_AREA_SECTORS + 1) * SECTOR)
+    throw cutShort({
+      device: device.name,
+      offset: SYSTEM_AREA_SECTORS * SECTOR,
+      field: 'volume descriptors',
+      size: device.size,
+      needed: (SYSTEM_AREA_SECTORS + 1) * SECTOR,
+    })
   if (!primary || !primaryBytes)
     throw corrupt({
       device: device.name,

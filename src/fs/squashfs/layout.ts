@@ -1,3 +1,4 @@
+import { cutShort } from '../../block/cut-short.js'
 import type { CompressorName } from '../../bytes/codec.js'
 import { type Cursor, cursor } from '../../bytes/cursor.js'
 import { corrupt, unsupported } from '../../error.js'
@@ -109,7 +110,7 @@ export const parseSuperblock = (
   const root_inode = at.big64('root_inode')
   const bytes_used = at.u64('bytes_used')
   if (bytes_used > device.size)
-    throw bad(40, 'bytes_used', `at most ${device.size} (is the image cut short?)`, bytes_used)
+    throw cutShort({ device: device.name, offset: 40, field: 'bytes_used', size: device.size, needed: bytes_used })
   const table = (field: string, offset: number, optional: boolean): number | undefined => {
     const value = at.big64(field)
     if (optional && value === NO_TABLE) return undefined

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { buildProgram } from '../../../src/cli/program.js'
 import { progressView } from '../../../src/cli/progress.js'
-import { duration, EXIT, paint, parseNumber, parseSize, rows, safe, size } from '../../../src/cli/words.js'
+import { duration, EXIT, paint, parseNumber, parseSize, rows, safe, size, sized } from '../../../src/cli/words.js'
 
 describe('words', () => {
   it('writes sizes and durations for a person', () => {
@@ -15,6 +15,13 @@ describe('words', () => {
       '5.3 GiB',
     ])
     expect([0, 59.4, 80, 3700].map(duration)).toEqual(['0 s', '59 s', '1 min 20 s', '1 h 1 min'])
+  })
+
+  it('says how much a count of bytes is, and leaves places and short ones as they are', () => {
+    expect(sized('it has 900 bytes of 4194304 bytes')).toBe('it has 900 bytes of 4.0 MiB (4194304 bytes)')
+    expect(sized('there are 28776546304 free')).toBe('there are 26.8 GiB free')
+    expect(sized('at byte 4194304, bytes 4096 to 8192')).toBe('at byte 4194304, bytes 4096 to 8192')
+    expect(sized('4.0 MiB (4194304 bytes)')).toBe('4.0 MiB (4194304 bytes)')
   })
 
   it('reads sizes and numbers, and refuses others', () => {
