@@ -14,6 +14,7 @@ import {
   STATE_SUFFIX,
   type Tree,
 } from './live-directory.js'
+import { mountCommand } from './mount-command.js'
 import { overlayFile } from './overlay-place.js'
 
 export { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
@@ -136,7 +137,7 @@ const findStick = async (
     )
   if (facts.kind !== 'directory')
     throw usage(
-      `${directory} is no directory, and this verb works on a mounted stick: mount it (${marked(`sudo mount ${facts.kind === 'file' ? '-o loop ' : ''}${pathWord(directory)} DIR`)}) and name the place, or name a pair of files with --base and --overlay`,
+      `${directory} is no directory, and this verb works on a mounted stick: mount it (${marked(await mountCommand(directory, facts))}) and name the place, or name a pair of files with --base and --overlay`,
       { path: full },
     )
   const found = await findLiveDirectory(hostTree(full), image)

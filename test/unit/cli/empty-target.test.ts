@@ -3,6 +3,7 @@ import { expect, it, vi } from 'vitest'
 import { main } from '../../../src/cli/main.js'
 import { findTarget } from '../../../src/liveos/target.js'
 import { failure } from '../../support/outcome.js'
+import { writePartitions } from '../../support/partitioned.js'
 import { bytesOf } from '../../support/small-stick.js'
 import { storeOf } from '../../support/store-writer.js'
 import { temporary } from '../../support/temporary.js'
@@ -35,4 +36,10 @@ it('an overlay in the place of a stick is told as one; an image, how to mount it
   const image = await path('stick.img')
   await writeFile(image, new Uint8Array(4096))
   expect((await failure(findTarget({ target: image }), 'USAGE')).message).toContain(`'sudo mount -o loop ${image} DIR'`)
+  const [part] = await writePartitions(image, [bytesOf(2, 1 << 20)])
+  expect((await failure(findTarget({ target: image }), 'USAGE')).message).toContain(
+    `'sudo mount -o loop,offset=${part!.start} ${image} DIR'`,
+  )
+  // nobody may look into it, or there is nothing to look at: it is told all the same
+  expect((await failure(findTarget({ target: '/dev/null' }), 'USAGE')).message).toContain('sudo mount /dev/null DIR')
 })
