@@ -163,6 +163,11 @@ needTools('sgdisk', 'sfdisk', 'partx', 'blkid').describe('GPT of sgdisk and sfdi
     expect(byUs(table)).toEqual(await byPartx(file))
     // what libblkid makes of the same medium
     expect(byUs(table)).toEqual(await byPartx(damaged))
+    // what the finding says to type does it, whatever sgdisk's exit code says of the state before
+    expect(table.findings[0]!.remedy).toContain('sgdisk -e DISK')
+    await run('sgdisk', ['-e', damaged]).catch(() => undefined)
+    expect(codes(await agree(damaged))).toEqual([])
+    expect(byUs((await read(damaged))!)).toEqual(byUs(table))
   })
 
   it('tells of a missing backup', async () => {

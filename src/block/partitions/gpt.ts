@@ -3,7 +3,7 @@ import { corrupt, isLiveError, type LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import type { Device } from '../device.js'
 import { GPT_MARK, type GptEntry, type GptHeader, parseGptEntries, parseGptHeader } from './layout.js'
-import type { Listed, Partition } from './partition.js'
+import { COPY_AGAIN, type Listed, type Partition } from './partition.js'
 import { typeNameOf } from './type-names.js'
 
 const NO_GUID = '00000000-0000-0000-0000-000000000000'
@@ -108,7 +108,13 @@ export const readGpt = async (
   for (const sectorSize of marked === undefined ? sectorSizes : [marked, ...sectorSizes.filter(s => s !== marked)]) {
     const backup = await tryCopy(device, sectorSize, Math.floor(device.size / sectorSize) - 1)
     if (isLiveError(backup)) continue
-    tell('GPT_PRIMARY_DAMAGED', 'warning', `The primary GPT can't be used, its backup was read: ${primary.message}`)
+    findings.push({
+      code: 'GPT_PRIMARY_DAMAGED',
+      severity: 'warning',
+      where: device.name,
+      message: `The primary GPT can't be used, its backup was read: ${primary.message}`,
+      remedy: 'with nothing of it mounted, sudo sgdisk -e DISK writes it anew from the backup',
+    })
     return listed(backup, device, sectorSize, findings)
   }
   return primary
@@ -150,6 +156,7 @@ const listed = ({ header, entries }: Copy, device: Device, sectorSize: number, f
       severity: 'error',
       where: device.name,
       message: 'The GPT was made for a larger medium: this one is cut, or a smaller copy',
+      remedy: COPY_AGAIN,
       expected: Math.floor(device.size / sectorSize),
       found: header.LastUsableLBA + 1,
     })

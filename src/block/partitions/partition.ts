@@ -2,6 +2,10 @@ import type { Finding } from '../../finding.js'
 import type { Device } from '../device.js'
 import { slice } from '../linear.js'
 
+/** What to do where the end of a medium is missing. */
+export const COPY_AGAIN =
+  'copy or download the image again, onto a medium that has room for all of it; what lies before the end can be read'
+
 /** A partition, as its table states it: it may leave the device, which is told as a finding. */
 export interface Partition {
   /** as Linux counts: in an MBR 1 to 4 by place and logical ones from 5, in a GPT by place from 1 */
@@ -56,6 +60,7 @@ export const checkPlaces = (partitions: readonly Partition[], device: Device): r
         severity: 'error',
         where: device.name,
         message: `Partition ${number} ends behind the device: the medium is smaller than the one it was made for, or the image is cut`,
+        remedy: COPY_AGAIN,
         expected: device.size,
         found: start + length,
       })
