@@ -19,12 +19,23 @@ export class Passing extends Error {
 /** Attempts for one range, however much each of them brings. */
 const MAX_ATTEMPTS = 32
 
+const codeOf = (error: unknown): string => (error instanceof Error && 'code' in error ? String(error.code) : '')
+
+/** What to look at where the system's own words don't say. */
+const inWords = (code: string, message: string): string => {
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+    return `no server of that name is found: check the address, and that this computer is on the network (${message})`
+  if (code === 'ECONNREFUSED')
+    return `nothing answers there: check name and port, and that the server runs (${message})`
+  return message
+}
+
 /** The error of a server that can't be reached. */
 export const unreachable = (name: string, error: unknown): LiveError =>
   new LiveError(
     'IO',
-    `${name}: ${error instanceof Error ? error.message : String(error)}`,
-    { device: name, errno: error instanceof Error && 'code' in error ? String(error.code) : '' },
+    `${name}: ${inWords(codeOf(error), error instanceof Error ? error.message : String(error))}`,
+    { device: name, errno: codeOf(error) },
     error,
   )
 
