@@ -9,7 +9,7 @@ import { breaches, readSchema } from '../support/json-schema.js'
 import { unmount } from '../support/mounting.js'
 import { failure } from '../support/outcome.js'
 import { temporary } from '../support/temporary.js'
-import { needTools } from '../support/tools.js'
+import { needTools, tool } from '../support/tools.js'
 
 const { it, reason } = needTools('qemu-system-x86_64')
 const TOOLS = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
@@ -227,6 +227,67 @@ it('without a screen the console in text is taken, and that is said', async () =
   expect(both.status).toBe(2)
   expect(both.stdout).toContain('leave --json out')
 })
+
+/** Why no window can be looked at here: a screen and the emulator's windows are no small things to ask for. */
+const unseen = ((): string | undefined => {
+  if (reason !== undefined) return reason
+  if (!tool('Xvfb')) return 'needs Xvfb: apt-get install xvfb'
+  const { stdout } = spawnSync('qemu-system-x86_64', ['-display', 'help'], { encoding: 'utf8', env: TOOLS })
+  return /^(gtk|sdl)$/m.test(stdout) ? undefined : 'needs windows of QEMU: apt-get install qemu-system-gui'
+})()
+
+/** A screen in memory, and how many of its bytes are lit. */
+const openScreen = async (): Promise<{ display: string; lit: () => Promise<number>; close: () => void }> => {
+  const folder = await path('screen')
+  await mkdir(folder)
+  const words = ['-displayfd', '1', '-screen', '0', '800x600x24', '-nolisten', 'tcp', '-fbdir', folder]
+  const server = spawn('Xvfb', words, { stdio: ['ignore', 'pipe', 'ignore'], env: TOOLS })
+  const number = await new Promise<string>((resolve, reject) => {
+    server.stdout.setEncoding('utf8').once('data', resolve)
+    server.on('error', reject).on('close', () => reject(new Error('Xvfb has ended')))
+  })
+  return {
+    display: `:${number.trim()}`,
+    // behind the header of an X window dump, whose colour map is small
+    lit: async () => (await readFile(`${folder}/Xvfb_screen0`)).subarray(8192).filter(byte => byte !== 0).length,
+    close: () => void server.kill(),
+  }
+}
+
+unguarded.skipIf(unseen !== undefined)(
+  `opens a window where there is a screen${unseen ? ` (${unseen})` : ''}`,
+  async () => {
+    const screen = await openScreen()
+    try {
+      const fast = FAST.filter(word => word !== '--serial')
+      const env = { ...process.env, NO_COLOR: '1', DISPLAY: screen.display, WAYLAND_DISPLAY: '' }
+      const run = (image: string) => {
+        const child = spawn(process.execPath, [LIVEOS, 'boot', image, ...fast], {
+          stdio: ['ignore', 'ignore', 'pipe'],
+          env,
+        })
+        let stderr = ''
+        child.stderr.setEncoding('utf8').on('data', (text: string) => {
+          stderr += text
+        })
+        const ended = new Promise<string>(resolve => child.on('close', code => resolve(`${code}: ${stderr}`)))
+        return { child, ended }
+      }
+      const before = await screen.lit()
+      expect(await run(await diskOf('window', 'power off')).ended).toMatch(
+        /^0: [\s\S]*screen +a window[\s\S]*what it wrote \(4.0 KiB\) is thrown away/,
+      )
+      const image = await diskOf('standing', 'stand still')
+      const standing = run(image)
+      await expect.poll(() => screen.lit()).toBeGreaterThan(before + 50_000)
+      standing.child.kill('SIGINT')
+      expect(await standing.ended).toMatch(/^0: [\s\S]*turning the machine off/)
+      expect(await leftovers(image)).toEqual([])
+    } finally {
+      screen.close()
+    }
+  },
+)
 
 it('tells what is wrong with a request, and what to do', async () => {
   const image = await diskOf('wrong', 'stand still')
