@@ -3,6 +3,7 @@ import { extentsOf } from '../../../../src/block/device.js'
 import { linear } from '../../../../src/block/linear.js'
 import { memory } from '../../../../src/block/memory.js'
 import { isLiveError } from '../../../../src/error.js'
+import { JOURNAL_INCOMPAT } from '../../../../src/fs/ext4/journal/layout.js'
 import { openReplayed, replayState } from '../../../../src/fs/ext4/journal/replayed.js'
 import { deviceContract } from '../../../contract/device.js'
 import { collect } from '../../../support/collect.js'
@@ -408,10 +409,13 @@ describe('a log that was cut', () => {
       const made = written(transactions, { checksum: 'v3' })
       const block = below(writer.next)
       const at = below(4) === 0 ? below(64) : below(blockSize)
-      made.writer.block(block)[at]! ^= 1 << below(8)
+      const bit = below(8)
+      // The one bit that no checksum guards: without it there are none, to the kernel neither.
+      if (block === 0 && at === 43 && 1 << bit === JOURNAL_INCOMPAT.csum_v3) continue
+      made.writer.block(block)[at]! ^= 1 << bit
       const result = await valueOrFailure(content(made.image))
       if (isLiveError(result)) errors++
-      else expect(states.includes(result), `seed ${seed}: byte ${at} of block ${block}`).toBe(true)
+      else expect(states.includes(result), `seed ${seed}: bit ${bit} of byte ${at} of block ${block}`).toBe(true)
     }
     expect(errors).toBeGreaterThan(200)
   })
