@@ -11,6 +11,7 @@ import { type Folder, factsOf, isHostFolder, linkTarget, openFolder } from '../h
 import { nodeOf, partitionUuid } from '../host/partition-node.js'
 import { type DevicePart, placeFolder, placeName } from '../host/place-folder.js'
 import { RESET_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
+import { noFile } from './no-file.js'
 import type { HostFile, TargetFile } from './target.js'
 
 /** A partition as a user names it, such as `stick.img:3` or `/dev/sdb:3`. */
@@ -38,7 +39,7 @@ export const withoutLinks = async (path: string, links = MOST_LINKS): Promise<st
 }
 
 /** What of a partition lies on its device. */
-export const partOf = (path: string, { number, start, length }: Partition, size: number): DevicePart => ({
+const partOf = (path: string, { number, start, length }: Partition, size: number): DevicePart => ({
   path: resolve(path),
   partition: number,
   start,
@@ -185,7 +186,7 @@ export const overlayFile = async (path: string, base: TargetFile | undefined): P
   if (!facts) {
     const named = parsePartitionName(path)
     const disk = named && (await factsOf(resolve(named.disk)))
-    if (!named || !disk) throw new LiveError('NOT_FOUND', `there is no overlay ${path}`, { path })
+    if (!named || !disk) throw noFile(path, 'overlay')
     if (disk.kind === 'directory')
       throw new LiveError('USAGE', `${named.disk} is a directory, and has no partitions`, { path })
     return partitionFile(await findPartition(named), named.disk, base)

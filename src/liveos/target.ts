@@ -15,6 +15,7 @@ import {
   type Tree,
 } from './live-directory.js'
 import { mountCommand } from './mount-command.js'
+import { noFile } from './no-file.js'
 import { overlayFile } from './overlay-place.js'
 
 export { NEW_SUFFIX, OLD_SUFFIX, RESET_SUFFIX, STATE_SUFFIX, UNDO_SUFFIX } from './live-directory.js'
@@ -79,7 +80,7 @@ const usage = (message: string, data: Record<string, string | readonly string[]>
 export const hostFile = async (path: string, what: string): Promise<HostFile> => {
   const full = resolve(path)
   const facts = await factsOf(full)
-  if (!facts) throw new LiveError('NOT_FOUND', `there is no ${what} ${path}`, { path })
+  if (!facts) throw noFile(path, what)
   if (facts.kind === 'directory') throw usage(`${path} is a directory, and no ${what}`, { path })
   const folder = await openFolder(dirname(full))
   return { folder, name: basename(full), path: full, facts }

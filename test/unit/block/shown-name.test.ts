@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { shownName } from '../../../src/block/http/shown.js'
 import { pathWord, typedAs } from '../../../src/liveos/advice.js'
+import { overlayFile } from '../../../src/liveos/overlay-place.js'
 import { openSource } from '../../../src/liveos/source.js'
 import { findTarget } from '../../../src/liveos/target.js'
 import { checkBoot } from '../../../src/ops/doctor-boot.js'
@@ -35,6 +36,8 @@ it('what is secret in an address is in no advice, no finding and no error', asyn
     await failure(findTarget({ target: WRONG }), 'USAGE'),
     await failure(openSource(WRONG), 'USAGE'),
     await failure(readStatus({ target: WRONG }), 'USAGE'),
+    await failure(findTarget({ base: ADDRESS }), 'NOT_FOUND'),
+    await failure(overlayFile(ADDRESS, undefined), 'NOT_FOUND'),
   ])
     expect(JSON.stringify(error)).not.toContain('SECRET')
 })
