@@ -32,7 +32,8 @@ export interface Stack<F extends ReadFolder = ReadFolder> {
   close(): Promise<void>
 }
 
-const ROOTS = ['/LiveOS/rootfs.img', '/LiveOS/ext3fs.img']
+/** The last is that of Fedora 7, whose squashfs.img lies at the root of the ISO. */
+const ROOTS = ['/LiveOS/rootfs.img', '/LiveOS/ext3fs.img', '/os.img']
 
 /** The root filesystem's image in a squashed base; undefined in a flat one, which is the root filesystem itself. */
 export const rootImageIn = async (fs: Squashfs): Promise<{ path: string; file: SquashFile } | undefined> => {

@@ -185,10 +185,12 @@ const baseStatus = async (target: Target, findings: Finding[], open: OpenedFile[
   }
   const rootType = await detectFs(base.origin).catch(() => undefined)
   let rootLabel: string | null = null
+  let extType: string | undefined
   if (rootType === 'ext4') {
     try {
       const superblock = await readExt4Superblock(base.origin)
       rootLabel = superblock.label
+      extType = superblock.type
       checkExt4Size(superblock, base.origin)
     } catch (error) {
       findings.push({
@@ -208,7 +210,7 @@ const baseStatus = async (target: Target, findings: Finding[], open: OpenedFile[
     compressor: squashfs?.compressor.name ?? null,
     blockSize: squashfs?.superblock.block_size ?? null,
     rootSize: base.origin.size,
-    rootType: rootType ?? null,
+    rootType: extType ?? rootType ?? null,
     rootLabel,
   }
 }

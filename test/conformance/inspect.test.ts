@@ -5,6 +5,7 @@ import { bootPlans } from '../../src/ops/boot-plan.js'
 import { listFiles, withView } from '../../src/ops/files.js'
 import { type InspectInput, type Inspection, inspect as runInspect } from '../../src/ops/inspect.js'
 import type { InspectNode } from '../../src/ops/inspect-node.js'
+import { readStatus } from '../../src/ops/status.js'
 import { liveos } from '../support/cli.js'
 import { breaches, readSchema } from '../support/json-schema.js'
 import { failure } from '../support/outcome.js'
@@ -465,6 +466,28 @@ describe('bases', () => {
     expect(codes(await inspect(await withBase(file => writeFile(file, bytesOf(3, 70_000)))))).toContain('BASE_DAMAGED')
     const cut = await stickWith(async (_, live) => rename(join(live, 'squashfs.img'), join(live, 'squashfs.img.old')))
     expect(codes(await inspect(cut))).toContain('REFRESH_INTERRUPTED')
+  })
+
+  const likeFedora = async (release: number, inner: string, outer: string): Promise<void> => {
+    const [packed, tree, image] = [at(`f${release}.packed`), at(`f${release}.tree`), at(`f${release}.iso`)]
+    await mkdir(dirname(join(packed, inner)), { recursive: true })
+    await mkdir(dirname(join(tree, outer)), { recursive: true })
+    await emptyFile(join(packed, inner), 4 * MIB)
+    await run('mke2fs', '-q', '-F', '-t', 'ext3', '-L', 'Old', '-d', at('system'), join(packed, inner))
+    await squash(join(tree, outer), packed, '-comp', 'gzip')
+    await run('xorriso', '-as', 'mkisofs', '-quiet', '-o', image, '-R', '-J', '-V', `F${release}`, tree)
+    const found = await inspect(image)
+    expect(nodes(found, 'root')).toMatchObject([{ type: 'ext3', label: 'Old' }])
+    expect(found.findings).toEqual([])
+    expect((await readStatus({ target: image })).base).toMatchObject({ rootType: 'ext3', rootLabel: 'Old' })
+    await withView({ target: image }, 'root', { paths: ['/'] }, async fs => {
+      expect((await fs.list('/home')).map(({ name }) => name)).toEqual(['ada'])
+    })
+  }
+
+  it('ISOs of Fedora 7 and 8', async () => {
+    await likeFedora(7, 'os.img', 'squashfs.img')
+    await likeFedora(8, 'LiveOS/ext3fs.img', 'LiveOS/squashfs.img')
   })
 
   it('damage in the squashfs, wherever it is, ends nothing', async () => {
