@@ -11,6 +11,9 @@ export interface KernelPartition {
   readonly number: number
 }
 
+/** Path of a block device by its name in sysfs, where `!` stands for a slash. @see linux Documentation/ABI/stable/sysfs-block */
+export const devicePath = (name: string): string => join('/dev', name.replaceAll('!', '/'))
+
 const textOf = (path: string): Promise<string | undefined> =>
   readFile(path, 'utf8').then(
     text => text.trim(),
@@ -31,7 +34,7 @@ const sysfsOf = async (path: string): Promise<string | undefined> => {
 export const partitionOf = async (path: string): Promise<KernelPartition | undefined> => {
   const folder = await sysfsOf(path)
   const number = folder && Number(await textOf(join(folder, 'partition')))
-  return folder && number ? { disk: join('/dev', basename(dirname(folder))), number } : undefined
+  return folder && number ? { disk: devicePath(basename(dirname(folder))), number } : undefined
 }
 
 /** The block device by which the kernel shows a partition of a disk, such as /dev/sdb3; undefined where it shows none. */
@@ -39,7 +42,7 @@ export const nodeOf = async ({ disk, number }: KernelPartition): Promise<string 
   const folder = await sysfsOf(disk)
   if (folder === undefined) return undefined
   for (const name of await readdir(folder).catch((): string[] => []))
-    if (Number(await textOf(join(folder, name, 'partition'))) === number) return join('/dev', name)
+    if (Number(await textOf(join(folder, name, 'partition'))) === number) return devicePath(name)
   return undefined
 }
 
