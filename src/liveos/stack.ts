@@ -63,6 +63,14 @@ export const decoderOf = (pool: CodecPool): NonNullable<SquashfsOptions['decoder
  * @throws UNSUPPORTED  a flat squashfs, EROFS; CORRUPT, IO
  */
 export const openBase = async (file: OpenedFile, pool?: CodecPool): Promise<Base> => {
+  if (file.size === 0)
+    throw new LiveError('CORRUPT', `${file.path} is empty: copy it again from where it came, or from a backup`, {
+      device: file.path,
+      offset: 0,
+      field: 'size',
+      expected: 'a filesystem',
+      found: 0,
+    })
   const type = await detectFs(file)
   if (type === 'erofs') throw unsupported('EROFS', file.path)
   if (type !== 'squashfs') return { file, squashfs: undefined, origin: file }

@@ -281,6 +281,17 @@ describe('an image that ends too early is told as one, by every verb that reads 
       }
     })
 
+  it('a base of no bytes is told as that, and not as one of another overlay', async () => {
+    const { path: stick } = await smallStick(at('emptied'))
+    await truncate(join(stick, 'LiveOS/squashfs.img'), 0)
+    for (const verb of ['ls', 'status', 'verify', 'usage', 'diff']) {
+      const { code, stdout, stderr } = await liveos([verb, stick])
+      expect([verb, stdout + stderr]).toEqual([verb, expect.stringContaining('squashfs.img is empty')])
+      expect(stdout + stderr).not.toContain('another base')
+      expect(code).toBe(verb === 'status' || verb === 'verify' ? 1 : 3)
+    }
+  })
+
   it('inspect tells of an ISO and a FAT of which only the end is missing, and what is whole is read', async () => {
     for (const [image, size, words] of [
       ['live.iso', (await stat(at('live.iso'))).size - 4096, 'the volume has'],

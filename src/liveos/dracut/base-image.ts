@@ -53,6 +53,16 @@ const packedImage = (at: Drafting, dir: string): BaseImage | undefined => {
     at.stop('fails', 'IMAGE_UNKNOWN', `${path} is no squashfs${type ? ` but ${type}` : ''}: it can't be mounted`, from)
     return undefined
   }
+  if (type === 'squashfs' && !inside) {
+    at.stop(
+      'fails',
+      'IMAGE_DAMAGED',
+      `${path} can't be read: it is cut short or damaged`,
+      from,
+      'copy it again from where it came, or from a backup',
+    )
+    return undefined
+  }
   at.say('image', `${path} is there, so it is used and no rootfs.img is looked for`, from ?? settings.liveDir.from)
   if (settings.ram.value) ram(at, size, '/run/initramfs/squashed.img', true)
   const made = (layout: BaseImage['layout'], inner: string): BaseImage => ({

@@ -243,6 +243,7 @@ describe('the image', () => {
     ],
     ['a LiveOS without rootfs.img', { image: squashed({ ...FLAT, liveOS: true }) }, 'IMAGE_WITHOUT_ROOT'],
     ['something else', { image: squashed(undefined, 'ext4') }, 'IMAGE_UNKNOWN'],
+    ['a squashfs of which nothing can be read', { image: squashed(undefined) }, 'IMAGE_DAMAGED'],
     ['none', { image: { packed: undefined, plain: [], rootSize: undefined } }, 'IMAGE_MISSING'],
   ])('%s is no root', (_, given, code) => {
     expect(plan(given)).toMatchObject({ outcome: 'fails' })
