@@ -1,6 +1,18 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFile, link, mkdir, open, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { beforeAll, expect } from 'vitest'
 import { LIVEOS, liveos, type Ran } from '../support/cli.js'
@@ -96,6 +108,37 @@ describe('what --json prints, held against docs/schema', () => {
     expect(breaches(parsed(usage), readSchema('usage.json'))).toEqual([])
     const inspect = await liveos(['inspect', '--json', at('shared/stick.img')])
     expect(breaches(parsed(inspect), readSchema('inspect.json'))).toEqual([])
+  })
+})
+
+describe('what status and verify print', () => {
+  const SCHEMAS = { status: readSchema('status.json'), verify: readSchema('verify.json') }
+  const printed = async (verb: keyof typeof SCHEMAS, ...words: string[]): Promise<Record<string, unknown>> => {
+    const told = parsed(await liveos([verb, '--json', ...words])) as Record<string, unknown>
+    expect(breaches(told, SCHEMAS[verb])).toEqual([])
+    return told
+  }
+
+  it('of a stick, one of which the base is cut, an OverlayFS, and a base alone', async () => {
+    const { path: stick } = await smallStick(at('told'))
+    const status = await printed('status', stick)
+    expect(status).toMatchObject({ overlay: { kind: 'dm-snapshot', state: 'ok' }, base: { kind: 'squashfs' } })
+    expect(await printed('verify', stick)).toMatchObject({ result: 'unverified', blocks: { holes: 1 } })
+    expect(breaches({ ...status, level: 'fine' }, SCHEMAS.status)).toHaveLength(1)
+    expect(breaches({ ...status, overlay: {} }, SCHEMAS.status)).toHaveLength(12)
+    await truncate(join(stick, 'LiveOS/squashfs.img'), 1000)
+    expect(await printed('status', stick)).toMatchObject({ base: null, level: 'critical' })
+    expect(await printed('verify', stick)).toMatchObject({ result: 'damaged', blocks: null })
+
+    const { path: other } = await smallStick(at('upper'))
+    await rm(join(other, 'LiveOS', OVERLAY))
+    await mkdir(join(other, 'LiveOS', OVERLAY, 'etc'), { recursive: true })
+    await mkdir(join(other, 'LiveOS/ovlwork'))
+    expect(await printed('status', other)).toMatchObject({ overlay: { kind: 'OverlayFS directory' } })
+
+    const bare = await printed('status', at('shared/stick.img'))
+    expect(bare).toMatchObject({ liveDir: null, overlay: { kind: 'none' }, base: { kind: 'raw', rootLabel: 'LIVE' } })
+    expect(await printed('verify', at('shared/stick.img'))).toMatchObject({ result: 'unverified' })
   })
 })
 
