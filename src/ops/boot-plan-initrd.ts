@@ -1,8 +1,9 @@
-import { isLiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import type { FileSystem } from '../fs/filesystem.js'
 import { follow } from '../liveos/boot/follow.js'
 import type { Initrd } from '../liveos/initrd/read.js'
 import { readInitrd } from '../liveos/initrd/read.js'
+import { MAX_UNPACKED, wholeBudget } from '../liveos/initrd/unpack.js'
 import { kernelVersion } from '../liveos/kernel-version.js'
 import type { Volume } from '../liveos/source.js'
 
@@ -20,6 +21,9 @@ export interface BootFiles {
   initrd(volume: Volume, paths: readonly string[]): Promise<FoundInitrd>
   kernel(volume: Volume, path: string): Promise<string | undefined>
 }
+
+/** bytes that all initrds of a target may unpack to, as that takes seconds a GiB */
+const MOST_UNPACKED = 8 * MAX_UNPACKED
 
 const words = (error: unknown): string => {
   if (!isLiveError(error) || error.code === 'CANCELLED') throw error
@@ -82,8 +86,13 @@ export const bootFilePlace = async (
   return undefined
 }
 
-/** Opens a reader of boot files. @param volumes  all of the medium */
-export const bootFiles = (volumes: readonly Volume[]): BootFiles => {
+/**
+ * Opens a reader of boot files.
+ *
+ * @param volumes       all of the medium
+ * @param mostUnpacked  bytes that its initrds may unpack to, all together
+ */
+export const bootFiles = (volumes: readonly Volume[], mostUnpacked = MOST_UNPACKED): BootFiles => {
   const initrds = new Map<string, Promise<Initrd>>()
   const kernels = new Map<string, Promise<string | undefined>>()
   const once = <T>(known: Map<string, Promise<T>>, key: string, work: () => Promise<T>): Promise<T> => {
@@ -91,11 +100,16 @@ export const bootFiles = (volumes: readonly Volume[]): BootFiles => {
     known.set(key, answer)
     return answer
   }
+  let unpacked = 0
   const read = async (fs: FileSystem, path: string): Promise<Initrd> => {
+    if (unpacked >= mostUnpacked)
+      throw new LiveError('OUT_OF_RANGE', `${path} is not read: there are more initrds here than a stick has`, { path })
     const device = await fs.open(path)
+    const budget = wholeBudget()
     try {
-      return await readInitrd({ ...device, name: path })
+      return await readInitrd({ ...device, name: path }, budget)
     } finally {
+      unpacked += MAX_UNPACKED - budget.left
       await device.close()
     }
   }

@@ -82,11 +82,13 @@ async function* inflate(from: ByteReader): AsyncGenerator<Uint8Array> {
 /**
  * Unpacks gzip, member by member as long as another one follows.
  *
+ * @param begin  called before each member
  * @throws CodecError, CORRUPT  damaged or cut off
  * @see RFC 1952
  */
-export async function* gunzip(from: ByteReader): AsyncGenerator<Uint8Array> {
+export async function* gunzip(from: ByteReader, begin: () => void): AsyncGenerator<Uint8Array> {
   for (;;) {
+    begin()
     await skipHeader(from)
     let crc = 0
     let length = 0

@@ -5,7 +5,7 @@ import { corrupt, isLiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { type Packing, packingOf } from './compression.js'
 import { type FactsReader, type InitrdFacts, initrdFacts } from './facts.js'
-import { type Budget, MAX_UNPACKED, tooLarge, unpack } from './unpack.js'
+import { type Budget, MAX_UNPACKED, tooLarge, unpack, wholeBudget } from './unpack.js'
 
 /** A piece of an initrd: one stream, with the archives in it. */
 export interface InitrdPiece {
@@ -27,6 +27,8 @@ export interface Initrd extends InitrdFacts {
 
 const CHUNK = 1 << 18
 const MAX_MEMBERS = 500_000
+/** streams and archives that follow each other; a real one has a handful */
+const MAX_PIECES = 256
 const HEAD = 16
 
 async function* chunksOf(device: Device): AsyncGenerator<Uint8Array> {
@@ -131,6 +133,8 @@ const readPiece = async (outer: ByteReader, at: Reading): Promise<boolean> => {
     tellTrailing(at, offset, 'something that is no archive')
     return false
   }
+  if (at.pieces.length >= MAX_PIECES)
+    throw corrupt({ device: at.device.name, offset, field: 'pieces', expected: `at most ${MAX_PIECES}`, found: 'more' })
   const before = at.members
   const left = at.budget.left
   if (packing === 'none') await readArchive(outer, at)
@@ -144,19 +148,20 @@ const readPiece = async (outer: ByteReader, at: Reading): Promise<boolean> => {
  * Reads an initrd: cpio archives one behind the other, some packed, as the kernel unpacks them. Only names and a few small files
  * are kept; memory holds a chunk (of zstd a whole frame, packed and unpacked).
  *
+ * @param budget  what is unpacked is taken from it
  * @throws CORRUPT      no archive, a damaged one, or one that unpacks to more than 2 GiB
  * @throws UNSUPPORTED  packed in a way that is not known here; the first pieces are not told then
  * @throws IO
  * @see linux init/initramfs.c, unpack_to_rootfs
  */
-export const readInitrd = async (device: Device): Promise<Initrd> => {
+export const readInitrd = async (device: Device, budget: Budget = wholeBudget()): Promise<Initrd> => {
   const findings: Finding[] = []
   const reading: Reading = {
     device,
     pieces: [],
     findings,
     collector: initrdFacts(),
-    budget: { left: MAX_UNPACKED },
+    budget,
     members: 0,
   }
   if (device.size > MAX_UNPACKED) throw tooLarge(device.name, 0)

@@ -26,10 +26,11 @@ const u32 = async (from: ByteReader, field: string): Promise<number> => {
 /**
  * Unpacks a file of lzop. Its checksums are passed over: the decoder refuses what is no stream of its own.
  *
+ * @param begin  called before each block
  * @throws CodecError, CORRUPT  damaged or cut off
  * @see linux lib/decompress_unlzo.c
  */
-export async function* unlzop(from: ByteReader): AsyncGenerator<Uint8Array> {
+export async function* unlzop(from: ByteReader, begin: () => void): AsyncGenerator<Uint8Array> {
   await loadCodec('lzo')
   await from.skip(MAGIC_BYTES, 'magic')
   const [high, low] = await from.take(2, 'version')
@@ -44,6 +45,7 @@ export async function* unlzop(from: ByteReader): AsyncGenerator<Uint8Array> {
   for (;;) {
     const size = await u32(from, 'block size')
     if (size === 0) return
+    begin()
     const stored = await u32(from, 'stored size')
     if (size > MAX_BLOCK || stored > size || stored === 0)
       throw new CodecError(`lzo: a block of ${size} bytes that is stored in ${stored}`)

@@ -10,17 +10,26 @@ import { unzstd } from './unzstd.js'
 /** bytes that an initrd may have unpacked: beyond it, it is no initrd but a bomb */
 export const MAX_UNPACKED = 2 * 2 ** 30
 
-/** What of `MAX_UNPACKED` is left for all pieces of an initrd. */
+/** Members, frames and blocks of all pieces. The blocks of lzop are the smallest that anybody makes: 256 KiB unpacked. */
+const MAX_PARTS = MAX_UNPACKED / (256 << 10)
+
+/** What is left for all pieces of an initrd: of `MAX_UNPACKED`, and of the parts that its streams may be made of. */
 export interface Budget {
   left: number
+  parts: number
 }
 
+/** What an initrd may have. */
+export const wholeBudget = (): Budget => ({ left: MAX_UNPACKED, parts: MAX_PARTS })
+
 const LZ4_BLOCK = 8 << 20
+/** a byte stands for so many at most, in a length that goes on */
+const LZ4_RATIO = 256
 /** what LZ4_compressBound gives for such a block */
 const LZ4_STORED = LZ4_BLOCK + Math.floor(LZ4_BLOCK / 255) + 16
 
 /** `lz4 -l`: a magic, then blocks with their sizes before them. What can't be a size is what comes behind. */
-async function* unlz4(from: ByteReader): AsyncGenerator<Uint8Array> {
+async function* unlz4(from: ByteReader, begin: () => void): AsyncGenerator<Uint8Array> {
   await loadCodec('lz4')
   await from.skip(4, 'magic')
   for (;;) {
@@ -28,23 +37,27 @@ async function* unlz4(from: ByteReader): AsyncGenerator<Uint8Array> {
     if (head.length < 4) return
     const size = new DataView(head.buffer, head.byteOffset).getUint32(0, true)
     if (size === 0 || size > LZ4_STORED) return
+    begin()
     from.advance(4)
-    yield decodeBlock('lz4', await from.take(size, 'lz4 block'), LZ4_BLOCK)
+    yield decodeBlock('lz4', await from.take(size, 'lz4 block'), Math.min(LZ4_BLOCK, size * LZ4_RATIO))
   }
 }
 
 const chunksIn = (packing: Packing, from: ByteReader, budget: Budget): AsyncGenerator<Uint8Array> => {
+  const begin = (): void => {
+    if (--budget.parts < 0) throw new CodecError(`${packing}: more than ${MAX_PARTS} parts`)
+  }
   switch (packing) {
     case 'gzip':
-      return gunzip(from)
+      return gunzip(from, begin)
     case 'xz':
       return unxz(from)
     case 'zstd':
-      return unzstd(from, budget.left)
+      return unzstd(from, budget.left, begin)
     case 'lz4':
-      return unlz4(from)
+      return unlz4(from, begin)
     case 'lzo':
-      return unlzop(from)
+      return unlzop(from, begin)
     default:
       throw unsupported(
         `initrd compressed with ${packing}`,

@@ -49,10 +49,11 @@ const readFrame = async (from: ByteReader, most: number): Promise<Frame> => {
  * Unpacks zstd, frame by frame as long as another one follows. No package here unpacks a frame bit by bit, so each is unpacked
  * as a whole in a worker, whose memory is given back.
  *
- * @param most  bytes that all of it may unpack to
+ * @param most   bytes that all of it may unpack to
+ * @param begin  called before each frame
  * @throws CodecError, CORRUPT  damaged, cut off, or too large
  */
-export async function* unzstd(from: ByteReader, most: number): AsyncGenerator<Uint8Array> {
+export async function* unzstd(from: ByteReader, most: number, begin: () => void): AsyncGenerator<Uint8Array> {
   const pool = openPool({ threads: 1 })
   let left = most
   try {
@@ -62,10 +63,12 @@ export async function* unzstd(from: ByteReader, most: number): AsyncGenerator<Ui
       const view = new DataView(head.buffer, head.byteOffset)
       const magic = view.getUint32(0, true)
       if (isSkippableZstd(magic)) {
+        begin()
         await from.skip(8 + view.getUint32(4, true), 'skippable frame')
         continue
       }
       if (magic !== ZSTD_MAGIC) return
+      begin()
       const { bytes, capacity } = await readFrame(from, left)
       const unpacked = await pool.decode('zstd', bytes, capacity)
       left -= unpacked.length

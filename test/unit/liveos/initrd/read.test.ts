@@ -146,6 +146,20 @@ describe('readInitrd', () => {
     expect(error).toMatchObject({ code: 'CORRUPT', data: { field: 'unpacked size' } })
   }, 60_000)
 
+  it('ends at parts that unpack to nothing, and at pieces without end', async () => {
+    const nothing = (bytes: Buffer, count: number) => Array.from({ length: count }, () => bytes)
+    const empty = gzipSync('')
+    expect(await failure(...nothing(empty, 8300))).toMatchObject({ code: 'CORRUPT', data: { field: 'gzip' } })
+    // a frame with one raw block of no bytes, then frames that are passed over
+    const [frame, passed] = [Buffer.from('28b52ffd0038010000', 'hex'), Buffer.from('502a4d1800000000', 'hex')]
+    expect(await failure(frame, ...nothing(passed, 8300))).toMatchObject({ data: { field: 'zstd' } })
+    const lz4 = Buffer.from('01000000' + '00', 'hex')
+    const blocks = await failure(Buffer.from('02214c18', 'hex'), ...nothing(lz4, 8300))
+    expect(blocks).toMatchObject({ code: 'CORRUPT', data: { field: 'lz4' } })
+    for (const piece of [cpioOf(), Buffer.concat([gzipSync(cpioOf()), cpioOf()])])
+      expect(await failure(...nothing(piece, 300))).toMatchObject({ data: { field: 'pieces' } })
+  })
+
   it('waits for the content of so many names alone as it can hold', async () => {
     const link = (inode: number): CpioPart => ({ path: `etc/cmdline.d/${inode}.conf`, inode, links: 2 })
     const links = Array.from({ length: 6000 }, (_, n) => link(n + 1))
