@@ -276,7 +276,7 @@ gate.describe('a live system under the real kernel', () => {
   it.each([
     ['smaller', 4, 'can only become larger'],
     ['too much', 5, 'are needed: free space there'],
-    ['4 GiB', 5, 'at most 4294966784 bytes'],
+    ['4 GiB', 5, 'at most 4.0 GiB (4294966784 bytes)'],
     ['late', 4, 'has overflowed'],
     ['memory grow', 4, 'in memory'],
     ['user grow', 4, 'only root'],
