@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { CommanderError, InvalidArgumentError } from '@commander-js/extra-typings'
-import { LiveError } from '../error.js'
+import { isLiveError, LiveError } from '../error.js'
 import { toleratePipe } from './pipe.js'
 import { buildProgram } from './program.js'
 import { fail, printError } from './run.js'
@@ -12,6 +12,21 @@ const version = (): string => {
     version: string
   }
   return text
+}
+
+/** Where a message says to run this again as somebody else, the dots become the line to type. Only here it is known. */
+const withLine = async (error: unknown, argv: readonly string[]): Promise<unknown> => {
+  if (!isLiveError(error) || !error.message.includes('liveos …')) return error
+  // an address may hold a password, which is not to be shown
+  if (argv.some(word => word.includes('://'))) return error
+  const { shellWord } = await import('../ops/target.js')
+  const line = `liveos ${argv.map(shellWord).join(' ')}`
+  return new LiveError(
+    error.code,
+    error.message.replace('liveos …', () => line),
+    error.data,
+    error.cause,
+  )
 }
 
 /**
@@ -41,6 +56,6 @@ export const main = async (argv: readonly string[]): Promise<number> => {
       if (json) printError(new LiveError('USAGE', error.message.replace(/^error: /, '')))
       return EXIT.USAGE
     }
-    return fail(error, json)
+    return fail(await withLine(error, argv), json)
   }
 }

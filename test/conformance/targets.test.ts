@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it as plain } from 'vitest'
 import { sampleFacts } from '../../scripts/sample.mjs'
 import { isLiveError } from '../../src/error.js'
+import { shellWord } from '../../src/host/shell-word.js'
 import { openTarget } from '../../src/liveos/open-target.js'
 import { openStack } from '../../src/liveos/stack.js'
 import type { TargetInput } from '../../src/liveos/target.js'
@@ -500,7 +501,7 @@ closedOff('no permission: who owns it and what to type, on every verb (setpriv)'
       const { code, text } = await asNobody(verb, target)
       expect([verb, file, code]).toEqual([verb, file, 2])
       expect(text).toContain(`${file} belongs to root and its mode is 0700`)
-      expect(text).toContain('sudo liveos')
+      expect(text).toContain(`sudo liveos ${verb} ${shellWord(target)}\n`)
     }
     if (file === overlay) {
       // inspect tells and goes on
