@@ -1,5 +1,6 @@
+import { openKept } from '../bytes/kept.js'
 import { assert } from '../error.js'
-import { checkRange, type Device, isSparse, type SparseDevice } from './device.js'
+import { checkRange, type Device, isSparse, type PlacingDevice, readInto, type SparseDevice } from './device.js'
 import { parallel } from './parallel.js'
 
 /** How much a cache keeps. */
@@ -21,67 +22,71 @@ const FETCHES_AT_ONCE = 16
 export const cache = (
   device: Device,
   { blockSize = 65_536, blocks = 256, readAhead = 0 }: CacheOptions = {},
-): Device => {
+): PlacingDevice => {
   assert(blockSize > 0 && blocks > 0 && readAhead < blocks, 'a cache holds more than it reads ahead')
-  // A Map iterates in order of insertion, so its first key is the block not used for longest.
-  const kept = new Map<number, Promise<Uint8Array>>()
+  const kept = openKept<number>(blocks * blockSize)
   let expectedBlock = -1
 
-  const block = (index: number): Promise<Uint8Array> => {
-    const known = kept.get(index)
-    if (known) {
-      kept.delete(index)
-      kept.set(index, known)
-      return known
+  const fetchOf =
+    (index: number) =>
+    async (memory: Uint8Array): Promise<number> => {
+      const start = index * blockSize
+      const length = Math.min(blockSize, device.size - start)
+      await readInto(device, start, memory.subarray(0, length))
+      return length
     }
-    const start = index * blockSize
-    const fetched = device.read(start, Math.min(blockSize, device.size - start))
-    kept.set(index, fetched)
-    for (const oldest of kept.keys()) {
-      if (kept.size <= blocks) break
-      kept.delete(oldest)
-    }
-    fetched.catch(() => {
-      if (kept.get(index) === fetched) kept.delete(index)
-    })
-    return fetched
-  }
 
   const readAheadOf = (firstBlock: number, lastBlock: number): void => {
     const sequential = firstBlock === expectedBlock || firstBlock === expectedBlock - 1
     expectedBlock = lastBlock + 1
     if (!sequential) return
     const end = Math.min(lastBlock + 1 + readAhead, Math.ceil(device.size / blockSize))
-    // `block` itself handles a failure; who really needs the block will meet it again.
-    for (let index = lastBlock + 1; index < end; index++) if (!kept.has(index)) void block(index).catch(() => {})
+    for (let index = lastBlock + 1; index < end; index++) kept.ahead(index, blockSize, fetchOf(index))
   }
 
-  const cached: Device = {
+  /** Fills `target` with what it wants of a block. */
+  const place = (index: number, offset: number, target: Uint8Array): Promise<void> =>
+    kept.use(index, blockSize, fetchOf(index), content => {
+      const start = Math.max(0, offset - index * blockSize)
+      const at = index * blockSize + start - offset
+      target.set(content.subarray(start, start + target.length - at), at)
+    })
+
+  const cached: PlacingDevice = {
     name: device.name,
     get size() {
       return device.size
     },
     async read(offset, length) {
       checkRange(device, offset, length)
-      if (length === 0) return new Uint8Array(0)
-      const firstBlock = Math.floor(offset / blockSize)
-      const lastBlock = Math.floor((offset + length - 1) / blockSize)
-      const first = block(firstBlock)
-      if (readAhead > 0) readAheadOf(firstBlock, lastBlock)
-      const skip = offset - firstBlock * blockSize
-      // A copy, never the kept array: the caller may do with it as it likes.
-      if (firstBlock === lastBlock) return new Uint8Array((await first).subarray(skip, skip + length))
+      const index = Math.floor(offset / blockSize)
+      const skip = offset - index * blockSize
+      if (readAhead === 0 && length > 0 && skip + length <= blockSize)
+        return kept.use(
+          index,
+          blockSize,
+          fetchOf(index),
+          content => new Uint8Array(content.subarray(skip, skip + length)),
+        )
       const bytes = new Uint8Array(length)
-      await parallel(lastBlock - firstBlock + 1, FETCHES_AT_ONCE, async index => {
-        const content = index === 0 ? await first : await block(firstBlock + index)
-        if (index === 0) bytes.set(content.subarray(skip))
-        else
-          bytes.set(
-            content.subarray(0, Math.min(content.length, length - index * blockSize + skip)),
-            index * blockSize - skip,
-          )
-      })
+      await cached.readInto(offset, bytes)
       return bytes
+    },
+    async readInto(offset, target) {
+      checkRange(device, offset, target.length)
+      if (target.length === 0) return
+      const firstBlock = Math.floor(offset / blockSize)
+      const lastBlock = Math.floor((offset + target.length - 1) / blockSize)
+      const first = place(firstBlock, offset, target)
+      if (readAhead > 0) readAheadOf(firstBlock, lastBlock)
+      if (firstBlock === lastBlock) return first
+      // All are waited for: nothing may write into the memory once this has failed.
+      const failures: unknown[] = []
+      await parallel(lastBlock - firstBlock + 1, FETCHES_AT_ONCE, async index => {
+        if (failures.length > 0 && index > 0) return
+        await (index === 0 ? first : place(firstBlock + index, offset, target)).catch(error => failures.push(error))
+      })
+      if (failures.length > 0) throw failures[0]
     },
     async close() {},
   }

@@ -1,3 +1,4 @@
+import { openSpare } from '../bytes/spare.js'
 import { canReadInto, type Device, type PlacingDevice } from './device.js'
 
 /** A run of bytes of a device. */
@@ -62,14 +63,14 @@ const fresh = (device: Device) => ({
 })
 
 const placing = (device: PlacingDevice, maxRun: number) => {
-  const free: ArrayBufferLike[] = []
+  const spare = openSpare()
   return {
     atOnce: PLACED_AHEAD,
     async start({ offset, length }: Run): Promise<ReadRun> {
-      const bytes = new Uint8Array(free.pop() ?? new SharedArrayBuffer(maxRun), 0, length)
+      const bytes = new Uint8Array(spare.take(maxRun), 0, length)
       await device.readInto(offset, bytes)
       return { offset, bytes }
     },
-    release: ({ buffer }: Uint8Array): void => void free.push(buffer),
+    release: ({ buffer }: Uint8Array): void => spare.give(buffer as SharedArrayBuffer),
   }
 }

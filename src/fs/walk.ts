@@ -11,7 +11,10 @@ export interface Walked {
 }
 
 export interface WalkOptions {
-  /** `bytes`: names of a directory by their bytes, the same on every medium; `medium` if left out: as they are listed */
+  /**
+   * `bytes`: names of a directory by their bytes, the same on every medium; `medium` if left out: by inode number, as inodes
+   * and their data lie on the medium in about that order, and a list, as by the hashes of ext4, in none
+   */
   readonly order?: 'bytes' | 'medium'
   /** how many directories deep: 1 gives what the path holds and no more. Past 1024 there is a finding in any case. */
   readonly maxDepth?: number
@@ -27,6 +30,8 @@ const byBytes = (entries: readonly Entry[]): readonly Entry[] =>
     .map(entry => ({ entry, bytes: encodeName(entry.name) }))
     .sort((a, b) => Buffer.compare(a.bytes, b.bytes))
     .map(({ entry }) => entry)
+
+const byInode = (entries: readonly Entry[]): readonly Entry[] => entries.toSorted((a, b) => a.inode - b.inode)
 
 const isName = (name: string): boolean => name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name)
 
@@ -86,7 +91,7 @@ export async function* walk(
     }
     entered.set(stat.inode, where)
     const listed = await trying(where, () => fs.list(where))
-    if (listed) levels.push({ path: where, entries: order === 'bytes' ? byBytes(listed) : listed, next: 0 })
+    if (listed) levels.push({ path: where, entries: order === 'bytes' ? byBytes(listed) : byInode(listed), next: 0 })
   }
 
   if (signal?.aborted) throw new LiveError('CANCELLED', `walking ${fs.name} was cancelled`, {}, signal.reason)

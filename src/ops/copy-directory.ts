@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, fchmodSync, fchownSync, futimesSync } from 'node:fs'
+import { openSpare } from '../bytes/spare.js'
 import { isLiveError, LiveError } from '../error.js'
 import { hasXattrs } from '../fs/filesystem.js'
 import { encodeName, printableName } from '../fs/name.js'
@@ -134,6 +135,7 @@ export const copyToDirectory = async (copy: DirectoryCopy): Promise<CopyCounts> 
     writer,
     fail: error => files.failWith(error),
     signal: stop.signal,
+    spare: openSpare(),
     partName: () => Buffer.from(`.liveos-part-${token}-${parts++}`),
   }
   const { counts, setter } = putting

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { copyData } from '../block/copy.js'
-import type { Device, WritableDevice } from '../block/device.js'
+import { type Device, readInto, type WritableDevice } from '../block/device.js'
 import { guardReads } from '../block/guard.js'
 import { assert, isLiveError, type LiveError, systemError } from '../error.js'
 import type { Stat } from '../fs/filesystem.js'
@@ -53,10 +53,21 @@ const watched = (from: Device): Device =>
     }
   })
 
-/** All of a small file, or as much as can be read from its start. @throws CANCELLED */
-export const readSmall = async (from: Device): Promise<{ bytes: Uint8Array; error?: LiveError }> => {
+/**
+ * All of a small file, or as much as can be read from its start.
+ *
+ * @param memory  of its size or more, that the bytes may stand in
+ * @throws CANCELLED
+ */
+export const readSmall = async (
+  from: Device,
+  memory?: ArrayBufferLike,
+): Promise<{ bytes: Uint8Array; error?: LiveError }> => {
   try {
-    return { bytes: await from.read(0, from.size) }
+    if (!memory) return { bytes: await from.read(0, from.size) }
+    const bytes = new Uint8Array(memory, 0, from.size)
+    await readInto(from, 0, bytes)
+    return { bytes }
   } catch (error) {
     if (!isLiveError(error) || error.code === 'CANCELLED') throw error
     return { bytes: await readUpTo(from, 0, from.size), error }

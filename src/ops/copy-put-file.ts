@@ -99,10 +99,13 @@ export const putFile = async (
       return
     }
     const as = error ? partialName() : name
+    const mode = keeping.modes ? modeFor(stat, keeping) | extraMode : undefined
     const task: WriteTask = {
       kind: 'file',
       ...taskFor(putting, into, item, putting.partName(), as),
-      mode: keeping.modes ? modeFor(stat, keeping) | extraMode : undefined,
+      mode,
+      // a new owner takes bits away again
+      hasMode: mode !== undefined && !keeping.owners && (mode & ~place.givesModes) === 0,
       tellInode: stat.linkCount > 1,
     }
     const size = bytes.length
@@ -112,22 +115,27 @@ export const putFile = async (
     })
   }
 
-  let small: { readonly bytes: Uint8Array; readonly error?: LiveError }
+  const memory = putting.spare.take(MOST_BYTES)
   try {
-    const device = await from.open(path)
+    let small: { readonly bytes: Uint8Array; readonly error?: LiveError }
     try {
-      if (device.size > MOST_BYTES) {
-        await putLarge(device)
-        return
+      const device = await from.open(path)
+      try {
+        if (device.size > MOST_BYTES) {
+          await putLarge(device)
+          return
+        }
+        small = await readSmall(device, memory)
+      } finally {
+        // all of it was read: an error here takes nothing away
+        await device.close().catch(() => undefined)
       }
-      small = await readSmall(device)
-    } finally {
-      // all of it was read: an error here takes nothing away
-      await device.close().catch(() => undefined)
+    } catch (error) {
+      if (!isLiveError(error) || isFatal(error)) throw error
+      small = { bytes: NOTHING, error }
     }
-  } catch (error) {
-    if (!isLiveError(error) || isFatal(error)) throw error
-    small = { bytes: NOTHING, error }
+    await handOverSmall(small.bytes, small.error)
+  } finally {
+    putting.spare.give(memory)
   }
-  await handOverSmall(small.bytes, small.error)
 }

@@ -1,4 +1,5 @@
 import { lchownSync, linkSync, lstatSync, lutimesSync, unlinkSync } from 'node:fs'
+import type { Spare } from '../bytes/spare.js'
 import { isLiveError } from '../error.js'
 import { type FileSystem, hasXattrs, type Xattr } from '../fs/filesystem.js'
 import { encodeName, printableName } from '../fs/name.js'
@@ -26,6 +27,8 @@ export interface Putting {
   /** gives all names in the target, in the order in which they come to it */
   readonly writer: CopyWriter
   readonly signal: AbortSignal
+  /** for small files on their way from the source to the writer */
+  readonly spare: Spare
   /** a name that no other file has, for one that is not whole yet */
   partName(): Buffer
   onBytes(bytes: number): void
@@ -94,26 +97,31 @@ const remove = (place: Place, part: Uint8Array): void => {
   }
 }
 
-/** What all tasks of an inode say. */
+/** What all tasks of an inode say. It has taken the name then. */
 export const taskFor = (
   { overwrite, keeping }: Putting,
   { place }: Into,
   { stat }: CopyItem,
   part: Uint8Array,
   name: Uint8Array,
-): Omit<WriteTask, 'kind'> => ({
-  place: place.id,
-  directory: place.reached,
-  part: charactersOf(part),
-  name: charactersOf(name),
-  target: '',
-  isFresh: place.isFresh,
-  overwrite,
-  owner: keeping.owners ? { uid: stat.uid, gid: stat.gid } : undefined,
-  mode: undefined,
-  time: hostTime(stat),
-  tellInode: false,
-})
+): Omit<WriteTask, 'kind'> => {
+  const characters = charactersOf(name)
+  return {
+    place: place.id,
+    directory: place.reached,
+    part: charactersOf(part),
+    name: characters,
+    target: '',
+    isFresh: place.isFresh,
+    isFree: place.take(characters),
+    overwrite,
+    owner: keeping.owners ? { uid: stat.uid, gid: stat.gid } : undefined,
+    mode: undefined,
+    hasMode: false,
+    time: hostTime(stat),
+    tellInode: false,
+  }
+}
 
 /** How a task ended: undefined where it was not begun as the copy ends. @throws  errors of the target */
 const landingOf = ({ overwrite }: Putting, { place }: Into, name: Uint8Array, result: Written): Landing | undefined => {

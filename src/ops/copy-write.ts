@@ -32,10 +32,14 @@ export interface WriteTask {
   readonly target: string
   /** this copy made the directory */
   readonly isFresh: boolean
+  /** nothing can be at the name */
+  readonly isFree: boolean
   readonly overwrite: boolean
   /** undefined where it is not set */
   readonly owner: { readonly uid: number; readonly gid: number } | undefined
   readonly mode: number | undefined
+  /** a new file has its mode from the start when it is asked for then */
+  readonly hasMode: boolean
   /** as `hostTime` gives it */
   readonly time: number | string
   /** the number of the inode that was made is wanted */
@@ -66,8 +70,12 @@ export const charactersOf = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
 
 /** Writes a new file; blocks of 4 KiB that are zero become holes. */
-const writeFile = (at: Buffer, bytes: Uint8Array, { owner, mode, time, tellInode }: WriteTask): bigint | undefined => {
-  const fd = openSync(at, NEW_FILE, 0o600)
+const writeFile = (
+  at: Buffer,
+  bytes: Uint8Array,
+  { owner, mode, hasMode, time, tellInode }: WriteTask,
+): bigint | undefined => {
+  const fd = openSync(at, NEW_FILE, hasMode ? mode : 0o600)
   try {
     let end = 0
     for (let at = 0; at < bytes.length; ) {
@@ -84,7 +92,7 @@ const writeFile = (at: Buffer, bytes: Uint8Array, { owner, mode, time, tellInode
     }
     if (end < bytes.length) ftruncateSync(fd, bytes.length)
     if (owner) fchownSync(fd, owner.uid, owner.gid)
-    if (mode !== undefined) fchmodSync(fd, mode)
+    if (mode !== undefined && !hasMode) fchmodSync(fd, mode)
     futimesSync(fd, time, time)
     return tellInode ? fstatSync(fd, { bigint: true }).ino : undefined
   } finally {
@@ -146,14 +154,14 @@ export const unpacked = ({ message, code, syscall }: WriteFailure): Error =>
  * @param made   inodes that this copy put into the directory where it may replace others; they are added to
  */
 export const perform = (task: WriteTask, bytes: Uint8Array, made: Set<bigint>): WriteResult => {
-  const { kind, directory, isFresh, overwrite } = task
+  const { kind, directory, isFresh } = task
   const place: LandingPlace = { made, isFresh, at: name => bytesOf(directory + charactersOf(name)) }
   const part = bytesOf(directory + task.part)
   let isDone = false
   try {
     const inode = kind === 'file' ? writeFile(part, bytes, task) : undefined
     if (kind === 'symlink') makeSymlink(part, task)
-    const landing = land(place, bytesOf(task.part), bytesOf(task.name), overwrite)
+    const landing = land(place, bytesOf(task.part), bytesOf(task.name), task)
     isDone = landing === 'done'
     return inode === undefined ? { landing } : { landing, inode }
   } catch (error) {

@@ -15,7 +15,7 @@ export type MadeIn = Map<number, Set<bigint>>
 
 /** Tasks in a row. What is in them often goes in columns: to copy an object for each costs more than the file's system calls. */
 export interface WriteBatch {
-  /** bytes of all files, one behind the other */
+  /** bytes of all files, one behind the other, each from a whole word on */
   readonly data: ArrayBuffer
   /** directory, part, name and target of each */
   readonly strings: readonly string[]
@@ -34,10 +34,13 @@ export interface WriteReply {
   readonly results: readonly (WriteResult | 0)[]
 }
 
+/** Where the next file's bytes stand: V8 copies out of shared memory by words where both sides lie alike in one, else by bytes. */
+export const inWords = (offset: number): number => Math.ceil(offset / 8) * 8
+
 const STRINGS = 4
 const COLUMNS = 8
 const KINDS: readonly WriteTask['kind'][] = ['file', 'symlink', 'made']
-const FLAG = { fresh: 1, overwrite: 2, tellInode: 4 } as const
+const FLAG = { fresh: 1, overwrite: 2, tellInode: 4, free: 8, hasMode: 16 } as const
 const NONE = -1
 
 /** Packs tasks, with bytes of each file. */
@@ -47,9 +50,14 @@ export const packTasks = (
   const strings: string[] = []
   const numbers = new Float64Array(tasks.length * COLUMNS)
   for (const [n, { task, size }] of tasks.entries()) {
-    const { kind, place, directory, part, name, target, isFresh, overwrite, tellInode, owner, mode, time } = task
+    const { kind, place, directory, part, name, target, owner, mode, time } = task
     strings.push(directory, part, name, target)
-    const flags = (isFresh ? FLAG.fresh : 0) | (overwrite ? FLAG.overwrite : 0) | (tellInode ? FLAG.tellInode : 0)
+    const flags =
+      (task.isFresh ? FLAG.fresh : 0) |
+      (task.isFree ? FLAG.free : 0) |
+      (task.overwrite ? FLAG.overwrite : 0) |
+      (task.hasMode ? FLAG.hasMode : 0) |
+      (task.tellInode ? FLAG.tellInode : 0)
     numbers.set(
       [KINDS.indexOf(kind), place, size, flags, owner?.uid ?? NONE, owner?.gid ?? NONE, mode ?? NONE, Number(time)],
       n * COLUMNS,
@@ -83,10 +91,12 @@ export function* unpackTasks({
         name,
         target,
         isFresh: (flags & FLAG.fresh) !== 0,
+        isFree: (flags & FLAG.free) !== 0,
         overwrite: (flags & FLAG.overwrite) !== 0,
         tellInode: (flags & FLAG.tellInode) !== 0,
         owner: uid === NONE ? undefined : { uid, gid: column(5) },
         mode: mode === NONE ? undefined : mode,
+        hasMode: (flags & FLAG.hasMode) !== 0,
         // as hostTime gives it
         time: time < 0 ? time.toFixed(7) : time,
       },

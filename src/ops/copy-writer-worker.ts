@@ -2,6 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { assert } from '../error.js'
 import { isFatal, perform, unpacked, type WriteResult } from './copy-write.js'
 import {
+  inWords,
   type MadeIn,
   unpackTasks,
   WRITER_END,
@@ -34,7 +35,7 @@ const run = ({ data, strings, numbers, forget, made }: WriteBatch): WriteReply =
   let at = 0
   for (const { task, size } of unpackTasks({ strings, numbers })) {
     const bytes = size === 0 ? NOTHING : new Uint8Array(data, at, size)
-    at += size
+    at = inWords(at + size)
     if (Atomics.load(stop, 0) !== 0) {
       results.push({ skipped: true })
       continue

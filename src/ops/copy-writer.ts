@@ -4,6 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { LiveError } from '../error.js'
 import { perform, removeLeft, type WriteResult, type WriteTask } from './copy-write.js'
 import {
+  inWords,
   type MadeIn,
   packTasks,
   WRITER_END,
@@ -189,7 +190,7 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
       if (died) throw died
       if (data.length === 0) data = new Uint8Array(buffers.pop() ?? new ArrayBuffer(BATCH_BYTES))
       data.set(bytes, bytesInBatch)
-      bytesInBatch += bytes.length
+      bytesInBatch = inWords(bytesInBatch + bytes.length)
       batch.push({ task, size: bytes.length, done })
       send()
     },

@@ -12,6 +12,8 @@ import { type Ext4Inode, INODE_FLAG } from './inode.js'
 import type { Volume } from './volume.js'
 
 const FAST_SIZE = 60
+/** Files up to this size are read with what lies around them, which is often the next ones. */
+const SMALL_FILE = 1 << 17
 
 const isInline = (inode: Ext4Inode): boolean => (inode.flags & INODE_FLAG.inlineData) !== 0
 
@@ -41,7 +43,8 @@ export const openFileOf = async (volume: Volume, inode: Ext4Inode, name: string)
     const bytes = inlineBytes(volume, inode)
     return linear([{ device: memory(bytes, name), length: bytes.length }], name)
   }
-  return fileDevice(volume.device, await readBlockMap(volume, inode), volume.superblock.blockSize, inode.size, name)
+  const device = inode.size <= SMALL_FILE ? volume.nearby : volume.device
+  return fileDevice(device, await readBlockMap(volume, inode), volume.superblock.blockSize, inode.size, name)
 }
 
 /** Where a regular file's data are. @throws CORRUPT, UNSUPPORTED, IO */

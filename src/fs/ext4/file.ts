@@ -1,6 +1,6 @@
-import { checkRange, type Device, type Extent, type SparseDevice } from '../../block/device.js'
+import { checkRange, type Device, type Extent, type PlacingDevice, type SparseDevice } from '../../block/device.js'
 import { extentsAt, joined } from '../../block/extents.js'
-import { gather, type Part } from '../../block/gather.js'
+import { gather, gatherInto, type Part } from '../../block/gather.js'
 import type { Run } from '../filesystem.js'
 import type { BlockMap } from './block-map.js'
 
@@ -36,7 +36,7 @@ export const fileDevice = (
   blockSize: number,
   size: number,
   name: string,
-): SparseDevice => {
+): SparseDevice & PlacingDevice => {
   const runs = packRuns(map, blockSize, size)
   const count = runs.offset.length
 
@@ -79,12 +79,16 @@ export const fileDevice = (
     }
   }
 
-  const file: SparseDevice = {
+  const file: SparseDevice & PlacingDevice = {
     name,
     size,
     async read(offset, length) {
       checkRange(file, offset, length)
       return gather([...partsOf(offset, length)], length)
+    },
+    async readInto(offset, target) {
+      checkRange(file, offset, target.length)
+      await gatherInto([...partsOf(offset, target.length)], target)
     },
     async *extents(offset, length) {
       checkRange(file, offset, length)

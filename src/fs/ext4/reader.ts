@@ -1,4 +1,5 @@
 import type { Device, SparseDevice } from '../../block/device.js'
+import { openRecent } from '../../bytes/recent.js'
 import { LiveError, unsupported } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { type Entry, type MappedFileSystem, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
@@ -13,6 +14,9 @@ import type { Ext4Superblock } from './superblock.js'
 import { type OwnedRun, ownedRuns, type SweepOptions, sweepInodes } from './sweep.js'
 import { openVolume } from './volume.js'
 import { readXattrs } from './xattr.js'
+
+/** How many inodes are kept by their paths: who asks for the stat of a file often opens it next. */
+const KNOWN_INODES = 32
 
 /** An open ext2, ext3 or ext4. What its device shows must stay as it is: metadata are cached. */
 export interface Ext4 extends MappedFileSystem, XattrFileSystem {
@@ -57,20 +61,40 @@ export const openExt4 = async (device: Device): Promise<Ext4> => {
   const notFound = (what: string, where: string) =>
     new LiveError('NOT_FOUND', `${device.name}: no ${what} ${where}`, { device: device.name, path: where })
 
-  const lookup = async (path: string): Promise<Ext4Inode> => {
+  /** the directory that a lookup from the root ended in last, by its path as it was written, with a slash at the end */
+  let latest: { readonly path: string; readonly directory: Ext4Inode } | undefined
+  const inodes = openRecent<string, Ext4Inode>(KNOWN_INODES)
+
+  const step = async (directory: Ext4Inode, name: string, path: string): Promise<Ext4Inode> => {
+    if (directory.kind !== 'directory') throw notFound('file or directory', path)
+    if (directory.flags & INODE_FLAG.casefold)
+      throw unsupported(
+        'casefolded directory',
+        `${device.name}: ${path}`,
+        'names in a directory that ignores case can be listed, not looked up',
+      )
+    const entry = (await directories.names(directory)).get(name)
+    if (!entry) throw notFound('file or directory', path)
+    return directories.live(entry)
+  }
+  const fromRoot = async (path: string, above: string): Promise<Ext4Inode> => {
     let inode = await directories.live({ name: '/', inode: ROOT_INODE, kind: 'directory' })
-    for (const name of splitPath(path)) {
-      if (inode.kind !== 'directory') throw notFound('file or directory', path)
-      if (inode.flags & INODE_FLAG.casefold)
-        throw unsupported(
-          'casefolded directory',
-          `${device.name}: ${path}`,
-          'names in a directory that ignores case can be listed, not looked up',
-        )
-      const entry = (await directories.names(inode)).get(name)
-      if (!entry) throw notFound('file or directory', path)
-      inode = await directories.live(entry)
+    const way = splitPath(path)
+    for (const [n, name] of way.entries()) {
+      const directory = inode
+      inode = await step(directory, name, path)
+      if (n === way.length - 1 && path === above + name) latest = { path: above, directory }
     }
+    return inode
+  }
+  const lookup = async (path: string): Promise<Ext4Inode> => {
+    const before = inodes.get(path)
+    if (before) return before
+    const above = path.slice(0, path.lastIndexOf('/') + 1)
+    const name = path.slice(above.length)
+    const isBelow = latest?.path === above && name !== '' && name !== '.'
+    const inode = isBelow ? await step(latest!.directory, name, path) : await fromRoot(path, above)
+    inodes.set(path, inode, 1)
     return inode
   }
   const expectKind = (inode: Ext4Inode, kind: Ext4Inode['kind'], what: string, where: string): Ext4Inode => {

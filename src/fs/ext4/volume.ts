@@ -50,6 +50,8 @@ export interface Volume {
   readonly device: Device
   /** the same bytes through a small cache, for metadata */
   readonly cached: Device
+  /** the same bytes in larger pieces, for small files: one read serves those that lie side by side */
+  readonly nearby: Device
   readonly superblock: Ext4Superblock
   readonly geometry: Geometry
   /** @throws CORRUPT, IO */
@@ -122,6 +124,7 @@ const parseGroup = (volume: Volume, index: number, bytes: Uint8Array, offset: nu
   }
 }
 
+const NEARBY = { blockSize: 262_144, blocks: 32 }
 const DESCRIPTOR_BLOCKS_KEPT = 64
 
 /**
@@ -149,6 +152,7 @@ export const openVolume = async (device: Device): Promise<Volume> => {
   const volume: Volume = {
     device,
     cached,
+    nearby: cache(device, NEARBY),
     superblock,
     geometry,
     async group(index) {

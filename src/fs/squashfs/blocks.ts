@@ -1,5 +1,7 @@
 import { type Device, readInto } from '../../block/device.js'
 import type { CompressorName } from '../../bytes/codec.js'
+import { openKept } from '../../bytes/kept.js'
+import { openSpare } from '../../bytes/spare.js'
 import { corrupt, isLiveError, type LiveError } from '../../error.js'
 import { STORED } from './layout.js'
 
@@ -36,43 +38,29 @@ export const parseSizeWord = (
 export interface BlockReader {
   /** a block expanded, exactly `at.length` bytes; from the cache where it is there. Not to be changed. */
   read(at: StoredAt, field: string): Promise<Uint8Array>
-  /** the same for a block whose expanded length nobody tells: at most `at.length` bytes */
-  readUpTo(at: StoredAt, field: string): Promise<Uint8Array>
   /** a block expanded, for the caller to keep: the cache lets go of it where nobody else has it, else it is copied */
   take(at: StoredAt, field: string): Promise<Uint8Array>
   /** a block expanded into `target`, which is as long as it; where it fails nothing writes there later */
   readInto(at: StoredAt, field: string, target: Uint8Array): Promise<void>
+  /** What `look` makes of a block. It has the bytes only during the call: their memory is taken again for other blocks. */
+  use<T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T>
+  /** the same for a block whose expanded length nobody tells: at most `at.length` bytes */
+  useUpTo<T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T>
   /** starts reading a block that `read` or `take` will be asked for soon */
   ahead(at: StoredAt, field: string): void
-  /** the same for `readUpTo` */
+  /** the same for `useUpTo` */
   aheadUpTo(at: StoredAt, field: string): void
   /** how many blocks reading ahead pays for: those that decoders can work on at once */
   readonly depth: number
 }
 
-/** A block in the cache, and whether somebody was given its bytes. */
-interface Kept extends StoredAt {
+/** A block that may be given away, and whether somebody was given its bytes. */
+interface KeptBlock extends StoredAt {
   readonly bytes: Promise<Uint8Array>
-  readonly isExact: boolean
   given: boolean
 }
 
 const CACHE_BYTES = 12 << 20
-
-/** Steps in which memory for stored blocks grows. */
-const GRAIN = 65536
-
-/** Shared memory for stored blocks on their way to a decoder, taken again and again: as many as were needed at once. */
-const openInputs = () => {
-  const free: SharedArrayBuffer[] = []
-  return {
-    take(size: number): SharedArrayBuffer {
-      const memory = free.pop()
-      return memory && memory.byteLength >= size ? memory : new SharedArrayBuffer(Math.ceil(size / GRAIN) * GRAIN)
-    },
-    give: (memory: SharedArrayBuffer): void => void free.push(memory),
-  }
-}
 
 /**
  * Opens the data blocks of an image.
@@ -87,8 +75,10 @@ export const openBlocks = (
   depth: number,
   decodeInto?: BlockPlacer,
 ): BlockReader => {
-  const inputs = openInputs()
-  const kept = new Map<number, Kept>()
+  /** stored blocks on their way to a decoder */
+  const inputs = openSpare()
+  const shared = openKept<string>(CACHE_BYTES)
+  const kept = new Map<number, KeptBlock>()
   let keptBytes = 0
 
   const badBlock =
@@ -124,18 +114,56 @@ export const openBlocks = (
     return bytes
   }
 
-  const find = (at: StoredAt, isExact: boolean): Kept | undefined => {
+  /** Expands a block into shared memory. @returns  bytes written */
+  const expandInto = async (
+    place: BlockPlacer,
+    at: StoredAt,
+    target: Uint8Array,
+    bad: (found: string, cause?: unknown) => LiveError,
+  ): Promise<number> => {
+    const memory = inputs.take(at.size)
+    try {
+      const stored = new Uint8Array(memory, 0, at.size)
+      await readInto(image, at.offset, stored)
+      try {
+        return await place(compression, stored, target)
+      } catch (error) {
+        if (isLiveError(error)) throw error
+        throw bad(`${at.size} bytes that can't be expanded`, error)
+      }
+    } finally {
+      inputs.give(memory)
+    }
+  }
+  const placeKept =
+    (at: StoredAt, field: string, isExact: boolean) =>
+    async (memory: Uint8Array): Promise<number> => {
+      if (decodeInto && at.compressed) {
+        const bad = badBlock(at, field, isExact)
+        const length = await expandInto(decodeInto, at, memory, bad)
+        if (isExact && length !== at.length) throw bad(`${length} bytes expanded`)
+        return length
+      }
+      const bytes = await fetch(at, field, isExact)
+      memory.set(bytes)
+      return bytes.length
+    }
+  // two names of one place with other numbers are two blocks
+  const keyOf = ({ offset, size, compressed, length }: StoredAt, isExact: boolean): string =>
+    `${offset} ${size} ${compressed} ${length} ${isExact}`
+  const use =
+    (isExact: boolean) =>
+    <T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T> =>
+      shared.use(keyOf(at, isExact), at.length, placeKept(at, field, isExact), look)
+
+  const find = (at: StoredAt): KeptBlock | undefined => {
     const known = kept.get(at.offset)
-    const isSame =
-      known?.length === at.length &&
-      known.size === at.size &&
-      known.compressed === at.compressed &&
-      known.isExact === isExact
+    const isSame = known?.length === at.length && known.size === at.size && known.compressed === at.compressed
     return isSame ? known : undefined
   }
 
   const place = async (at: StoredAt, field: string, target: Uint8Array): Promise<void> => {
-    const known = find(at, true)
+    const known = find(at)
     const isDirect = !at.compressed || (decodeInto && target.buffer instanceof SharedArrayBuffer)
     if (known || !isDirect) {
       target.set(await (known ? give(known) : fetch(at, field, true)))
@@ -146,34 +174,24 @@ export const openBlocks = (
       if (at.size !== at.length) throw bad(`${at.size} bytes`)
       return readInto(image, at.offset, target)
     }
-    const memory = inputs.take(at.size)
-    try {
-      const stored = new Uint8Array(memory, 0, at.size)
-      await readInto(image, at.offset, stored)
-      const length = await decodeInto!(compression, stored, target)
-      if (length !== at.length) throw bad(`${length} bytes expanded`)
-    } catch (error) {
-      if (isLiveError(error)) throw error
-      throw bad(`${at.size} bytes that can't be expanded`, error)
-    } finally {
-      inputs.give(memory)
-    }
+    const length = await expandInto(decodeInto!, at, target, bad)
+    if (length !== at.length) throw bad(`${length} bytes expanded`)
   }
 
-  const get = (at: StoredAt, field: string, isExact = true): Kept => {
-    const known = find(at, isExact)
+  const get = (at: StoredAt, field: string): KeptBlock => {
+    const known = find(at)
     if (known) {
       kept.delete(at.offset)
       kept.set(at.offset, known)
       return known
     }
-    const bytes = fetch(at, field, isExact)
+    const bytes = fetch(at, field, true)
     const other = kept.get(at.offset)
     if (other) {
       keptBytes -= other.length
       kept.delete(at.offset)
     }
-    const entry: Kept = { ...at, bytes, isExact, given: false }
+    const entry: KeptBlock = { ...at, bytes, given: false }
     kept.set(at.offset, entry)
     keptBytes += at.length
     for (const [key, old] of kept) {
@@ -191,16 +209,15 @@ export const openBlocks = (
     return entry
   }
 
-  const give = (entry: Kept): Promise<Uint8Array> => {
+  const give = (entry: KeptBlock): Promise<Uint8Array> => {
     entry.given = true
     return entry.bytes
   }
-  const start = (entry: Kept): void => void entry.bytes.catch(() => undefined)
+  const start = (entry: KeptBlock): void => void entry.bytes.catch(() => undefined)
 
   return {
     depth,
     read: (at, field) => give(get(at, field)),
-    readUpTo: (at, field) => give(get(at, field, false)),
     take: async (at, field) => {
       const entry = get(at, field)
       const shared = entry.given
@@ -213,7 +230,9 @@ export const openBlocks = (
       return shared ? new Uint8Array(bytes) : bytes
     },
     readInto: place,
+    use: use(true),
+    useUpTo: use(false),
     ahead: (at, field) => start(get(at, field)),
-    aheadUpTo: (at, field) => start(get(at, field, false)),
+    aheadUpTo: (at, field) => shared.ahead(keyOf(at, false), at.length, placeKept(at, field, false)),
   }
 }

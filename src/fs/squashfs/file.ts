@@ -28,9 +28,13 @@ export interface SquashFileParts {
   readonly sizes: Uint32Array
   readonly compressed: Uint8Array
   readonly startBlock: number
-  /** `read` gives the whole fragment expanded, which reaches to the file's end; not to be changed */
+  /** `use` lets a look at the whole fragment expanded, which reaches to the file's end; its bytes are there during the call */
   readonly tail:
-    | { readonly fragment: number; readonly offset: number; readonly read: () => Promise<Uint8Array> }
+    | {
+        readonly fragment: number
+        readonly offset: number
+        readonly use: (look: (fragment: Uint8Array) => void) => Promise<void>
+      }
     | undefined
   readonly blocks: BlockReader
   readStored(offset: number, size: number): Promise<Uint8Array>
@@ -61,9 +65,10 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
     const at = stored(block)
     return at ? blocks.read(at, label(block)) : new Uint8Array(lengthOf(block))
   }
-  const readTail = async (): Promise<Uint8Array> => {
-    const fragment = await tail!.read()
-    return fragment.subarray(tail!.offset, tail!.offset + size - tailStart)
+  /** Fills `target` with bytes of the tail from byte `from` of the file on. */
+  const placeTail = (from: number, target: Uint8Array): Promise<void> => {
+    const start = tail!.offset + from - tailStart
+    return tail!.use(fragment => target.set(fragment.subarray(start, start + target.length)))
   }
   /** Runs of holes and data between two blocks. */
   const isHole = (block: number): boolean => block < blockCount && sizes[block] === 0
@@ -100,11 +105,15 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
       for (let n = first; n <= last; n++) {
         const from = n * blockSize
         if (isHole(n)) continue
-        const block = n < blockCount ? await readBlock(n) : await readTail()
+        const start = Math.max(offset, from)
+        if (n >= blockCount) {
+          await placeTail(start, bytes.subarray(start - offset))
+          continue
+        }
+        const block = await readBlock(n)
         const next = stored(n + blocks.depth)
         if (next && n + blocks.depth <= ahead && n + blocks.depth < blockCount)
           blocks.ahead(next, label(n + blocks.depth))
-        const start = Math.max(offset, from)
         const end = Math.min(offset + length, from + block.length)
         bytes.set(block.subarray(start - from, end - from), start - offset)
       }
@@ -122,8 +131,9 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
           room.fill(0)
           return
         }
-        const bytes = at ? await readBlock(block) : await readTail()
-        room.set(bytes.subarray(from - block * blockSize, to - block * blockSize))
+        if (!at) return placeTail(from, room)
+        const start = from - block * blockSize
+        return blocks.use(at, label(block), bytes => room.set(bytes.subarray(start, start + room.length)))
       }
       // The blocks are read side by side: how many is the caller's to bound.
       const placing: Promise<void>[] = []

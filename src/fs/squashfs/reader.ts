@@ -203,7 +203,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   const notFound = (path: string, what: string) =>
     new LiveError('NOT_FOUND', `${image.name}: no ${what} ${path}`, { device: image.name, path })
 
-  const readFragment = async (index: number): Promise<Uint8Array> => {
+  /** What `look` makes of an expanded fragment, which it has during the call. */
+  const useFragment = async <T>(index: number, look: (bytes: Uint8Array) => T): Promise<T> => {
     const at = fragments[index]
     if (!at)
       throw corrupt({
@@ -213,25 +214,27 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `below ${fragments.length}`,
         found: index,
       })
-    const reading = blocks.readUpTo(at, `fragment ${index}`)
+    const looking = blocks.useUpTo(at, `fragment ${index}`, bytes => {
+      // the table tells no expanded length, and what was checked against it once must hold for each read
+      const length = fragmentLengths.get(index)
+      if (length !== undefined && length !== bytes.length)
+        throw corrupt({
+          device: image.name,
+          offset: at.offset,
+          field: `fragment ${index}`,
+          expected: `${length} bytes as before`,
+          found: `${bytes.length} bytes expanded`,
+        })
+      fragmentLengths.set(index, bytes.length)
+      return look(bytes)
+    })
     // Files in a row end in fragments in a row.
     const next = fragments[index + 1]
     if (blocks.depth > 0 && index === latestFragment + 1 && next) blocks.aheadUpTo(next, `fragment ${index + 1}`)
     latestFragment = index
-    const bytes = await reading
-    // the table tells no expanded length, and what was checked against it once must hold for each read
-    const length = fragmentLengths.get(index)
-    if (length !== undefined && length !== bytes.length)
-      throw corrupt({
-        device: image.name,
-        offset: at.offset,
-        field: `fragment ${index}`,
-        expected: `${length} bytes as before`,
-        found: `${bytes.length} bytes expanded`,
-      })
-    fragmentLengths.set(index, bytes.length)
-    return bytes
+    return looking
   }
+  const readFragment = (index: number): Promise<Uint8Array> => useFragment(index, bytes => new Uint8Array(bytes))
 
   const file = async (inode: FileInode, name: string): Promise<SquashFile> => {
     const place = placeOf(inode)
@@ -267,7 +270,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     let tail: SquashFileParts['tail']
     if (inode.fragment && inode.size > inode.blockCount * blockSize) {
       const { index, offset } = inode.fragment
-      const length = fragmentLengths.get(index) ?? (await readFragment(index)).length
+      const length = fragmentLengths.get(index) ?? (await useFragment(index, bytes => bytes.length))
       if (offset + (inode.size % blockSize) > length)
         throw corrupt({
           device: image.name,
@@ -276,7 +279,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
           expected: `at most ${length - (inode.size % blockSize)}`,
           found: offset,
         })
-      tail = { fragment: index, offset, read: () => readFragment(index) }
+      tail = { fragment: index, offset, use: look => useFragment(index, look) }
     }
     return squashFile({
       name,

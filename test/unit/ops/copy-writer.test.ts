@@ -193,9 +193,11 @@ describe('tasks', () => {
     name: `f${n}`,
     target: '',
     isFresh: true,
+    isFree: n % 3 === 0,
     overwrite: false,
     owner: undefined,
     mode: 0o600,
+    hasMode: n % 5 === 0,
     time: '-1.5000005',
     tellInode: n % 2 === 0,
   })

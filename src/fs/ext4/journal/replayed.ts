@@ -1,4 +1,11 @@
-import { checkRange, type Device, type Extent, extentsOf, type SparseDevice } from '../../../block/device.js'
+import {
+  canReadInto,
+  checkRange,
+  type Device,
+  type Extent,
+  extentsOf,
+  type SparseDevice,
+} from '../../../block/device.js'
 import { joined } from '../../../block/extents.js'
 import { gather, type Part } from '../../../block/gather.js'
 import { CRC32C_START, crc32c } from '../../../bytes/crc32c.js'
@@ -107,6 +114,7 @@ const unchanged = (device: Device, { blockSize }: Ext4Superblock): ReplayedDevic
   name: device.name,
   size: device.size,
   read: (offset, length) => device.read(offset, length),
+  ...(canReadInto(device) ? { readInto: (offset: number, target: Uint8Array) => device.readInto(offset, target) } : {}),
   extents(offset, length) {
     checkRange(device, offset, length)
     return extentsOf(device, offset, length)
