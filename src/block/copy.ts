@@ -1,3 +1,4 @@
+import type { Spare } from '../bytes/spare.js'
 import { LiveError } from '../error.js'
 import { type Device, extentsOf, isZero, type WritableDevice } from './device.js'
 import { readAhead } from './read-ahead.js'
@@ -9,6 +10,8 @@ export interface CopyOptions {
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined
   /** bytes read at a time, 1 MiB if left out */
   readonly pieceSize?: number | undefined
+  /** memory for the pieces, where many devices are copied with the same `pieceSize` */
+  readonly spare?: Spare | undefined
 }
 
 /** What is left out when it is zero: a page, the block of nearly every filesystem. */
@@ -51,7 +54,7 @@ async function* pieces(from: Device, pieceSize: number): AsyncGenerator<{ offset
 export const copyData = async (
   from: Device,
   to: WritableDevice,
-  { signal, onProgress, pieceSize = 1 << 20 }: CopyOptions = {},
+  { signal, onProgress, pieceSize = 1 << 20, spare }: CopyOptions = {},
 ): Promise<number> => {
   const stopIfAborted = (): void => {
     if (signal?.aborted)
@@ -65,7 +68,7 @@ export const copyData = async (
   }
   let written = 0
   stopIfAborted()
-  for await (const { offset, bytes } of readAhead(from, plan(), pieceSize)) {
+  for await (const { offset, bytes } of readAhead(from, plan(), pieceSize, spare)) {
     for (const run of dataRuns(bytes, offset)) {
       await to.write(offset + run.from, bytes.subarray(run.from, run.to))
       written += run.to - run.from

@@ -1,4 +1,4 @@
-import { openSpare } from '../bytes/spare.js'
+import { openSpare, type Spare } from '../bytes/spare.js'
 import { canReadInto, type Device, type PlacingDevice } from './device.js'
 
 /** A run of bytes of a device. */
@@ -22,10 +22,16 @@ const PLACED_AHEAD = 6
  *
  * @param runs     in the order they are wanted
  * @param maxRun   bytes of the longest one
+ * @param spare    memory that others take too, one behind the other
  * @throws  as `read`
  */
-export async function* readAhead(device: Device, runs: AsyncIterable<Run>, maxRun: number): AsyncGenerator<ReadRun> {
-  const reading = canReadInto(device) ? placing(device, maxRun) : fresh(device)
+export async function* readAhead(
+  device: Device,
+  runs: AsyncIterable<Run>,
+  maxRun: number,
+  spare: Spare = openSpare(),
+): AsyncGenerator<ReadRun> {
+  const reading = canReadInto(device) ? placing(device, maxRun, spare) : fresh(device)
   const flying: Promise<ReadRun>[] = []
   const plan = runs[Symbol.asyncIterator]()
   let more = true
@@ -62,15 +68,12 @@ const fresh = (device: Device) => ({
   release: (_: Uint8Array): void => {},
 })
 
-const placing = (device: PlacingDevice, maxRun: number) => {
-  const spare = openSpare()
-  return {
-    atOnce: PLACED_AHEAD,
-    async start({ offset, length }: Run): Promise<ReadRun> {
-      const bytes = new Uint8Array(spare.take(maxRun), 0, length)
-      await device.readInto(offset, bytes)
-      return { offset, bytes }
-    },
-    release: ({ buffer }: Uint8Array): void => spare.give(buffer as SharedArrayBuffer),
-  }
-}
+const placing = (device: PlacingDevice, maxRun: number, spare: Spare) => ({
+  atOnce: PLACED_AHEAD,
+  async start({ offset, length }: Run): Promise<ReadRun> {
+    const bytes = new Uint8Array(spare.take(maxRun), 0, length)
+    await device.readInto(offset, bytes)
+    return { offset, bytes }
+  },
+  release: ({ buffer }: Uint8Array): void => spare.give(buffer as SharedArrayBuffer),
+})

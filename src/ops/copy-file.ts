@@ -2,6 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { copyData } from '../block/copy.js'
 import { type Device, readInto, type WritableDevice } from '../block/device.js'
 import { guardReads } from '../block/guard.js'
+import type { Spare } from '../bytes/spare.js'
 import { assert, isLiveError, type LiveError, systemError } from '../error.js'
 import type { Stat } from '../fs/filesystem.js'
 import { hostTime, type Keeping, modeFor } from './copy-attributes.js'
@@ -19,6 +20,8 @@ export interface FileCopy {
   /** keeps what could be read of a file that can't be read to its end */
   readonly keepPartial: boolean
   readonly signal: AbortSignal
+  /** for pieces of 1 MiB */
+  readonly spare: Spare
   onBytes(doneBytes: number): void
 }
 
@@ -117,6 +120,7 @@ export const copyFile = async (copy: FileCopy): Promise<FileCopied> => {
     try {
       await copyData(watched(from), into, {
         signal,
+        spare: copy.spare,
         onProgress: doneBytes => {
           done = doneBytes
           copy.onBytes(doneBytes)

@@ -77,9 +77,9 @@ export const putFile = async (
     let size = 0
     let as: Uint8Array | undefined
     const isPut = await put(putting, into, item, name, async part => {
-      const { signal } = putting
+      const { signal, spare } = putting
       const to = place.at(part)
-      const copied = await copyFile({ from: device, to, stat, keeping, extraMode, keepPartial, signal, onBytes })
+      const copied = await copyFile({ from: device, to, stat, keeping, extraMode, keepPartial, signal, spare, onBytes })
       error = copied.error
       size = copied.size
       if (error && keepPartial && size > 0) {

@@ -27,7 +27,7 @@ export interface Putting {
   /** gives all names in the target, in the order in which they come to it */
   readonly writer: CopyWriter
   readonly signal: AbortSignal
-  /** for small files on their way from the source to the writer */
+  /** for small files on their way from the source to the writer, and pieces of others: 1 MiB each */
   readonly spare: Spare
   /** a name that no other file has, for one that is not whole yet */
   partName(): Buffer

@@ -44,7 +44,7 @@ export interface WriterOptions {
 }
 
 /** The largest file that is written whole. */
-export const MOST_BYTES = 1 << 18
+export const MOST_BYTES = 1 << 20
 
 const PATIENCE = 200
 /** so many are done here between two looks whether the thread is up */

@@ -61,7 +61,7 @@ describe('a thread that writes', () => {
     const entries = (): [string, MockNode][] => [
       ['hard', hard],
       ...many(),
-      ['big', file(bytes(600_000))],
+      ['big', file(bytes(1_600_000))],
       ['soft', link('no/such \udcff')],
       ['dir', directory(many(100))],
       ['dir', file('in the way of a directory')],
