@@ -17,7 +17,7 @@ import { readFrom } from '../liveos/open-target.js'
 import type { Source } from '../liveos/source.js'
 import { findRunning, type TargetInput } from '../liveos/target.js'
 import { compactStateName, compactsIn } from './compact-state.js'
-import type { FileIdentity } from './identity.js'
+import { type FileIdentity, outdated } from './identity.js'
 
 /** The disk, image or address that a machine is to have as its medium. */
 export interface BootMedium {
@@ -103,7 +103,8 @@ export const findMedium = async ({ target }: Pick<TargetInput, 'target'>): Promi
   const name = target ?? (await findRunning())
   if (isHttpUrl(name)) return { path: shownName(name), kind: 'url', mounted: [], identity: undefined }
   const facts = await factsOf(name)
-  if (!facts) throw new LiveError('NOT_FOUND', `there is no ${printableName(name)}`, { path: name })
+  const shown = printableName(shownName(name))
+  if (!facts) throw new LiveError('NOT_FOUND', `there is no ${shown}`, { path: shown })
   if (facts.kind === 'file') return { path: name, kind: 'image', mounted: [], identity: await identityOfPath(name) }
   const device = facts.kind === 'directory' ? await deviceUnder(name) : name
   if (!(await stat(device).catch(() => undefined))?.isBlockDevice())
@@ -126,7 +127,7 @@ export const checkSameMedium = async ({ path, identity }: BootMedium): Promise<v
     now.inode !== identity.inode ||
     now.modified !== identity.modified
   )
-    throw new LiveError('REFUSED', `${path} has changed since the plan was made: plan again`, { path })
+    throw outdated(path)
 }
 
 /** A verb that was cut short on a stick: what is there, and the verb that finishes it. */

@@ -4,6 +4,7 @@ import { pathWord, typedAs } from '../../../src/liveos/advice.js'
 import { overlayFile } from '../../../src/liveos/overlay-place.js'
 import { openSource } from '../../../src/liveos/source.js'
 import { findTarget } from '../../../src/liveos/target.js'
+import { findMedium } from '../../../src/ops/boot-medium.js'
 import { checkBoot } from '../../../src/ops/doctor-boot.js'
 import { readStatus } from '../../../src/ops/status.js'
 import { planTable } from '../../../src/ops/table.js'
@@ -37,6 +38,7 @@ it('what is secret in an address is in no advice, no finding and no error', asyn
     await failure(openSource(WRONG), 'USAGE'),
     await failure(readStatus({ target: WRONG }), 'USAGE'),
     await failure(findTarget({ base: ADDRESS }), 'NOT_FOUND'),
+    await failure(findMedium({ target: WRONG }), 'NOT_FOUND'),
     await failure(overlayFile(ADDRESS, undefined), 'NOT_FOUND'),
   ])
     expect(JSON.stringify(error)).not.toContain('SECRET')
