@@ -100,6 +100,14 @@ export const checkRange = (
 
 const ZEROS = Buffer.alloc(1 << 20)
 
+/** Sets all bytes to zero. V8 fills shared memory byte by byte, and copies it by words where both sides lie alike in one. */
+export const clear = (bytes: Uint8Array): void => {
+  const skip = bytes.byteOffset % 8
+  const most = ZEROS.length - 8
+  for (let at = 0; at < bytes.length; at += most)
+    bytes.set(ZEROS.subarray(skip, skip + Math.min(most, bytes.length - at)), at)
+}
+
 /** True where all bytes are zero. */
 export const isZero = (bytes: Uint8Array): boolean => {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -1,5 +1,5 @@
 import { assert } from '../error.js'
-import { type Device, readInto } from './device.js'
+import { clear, type Device, readInto } from './device.js'
 import { parallel } from './parallel.js'
 
 /** A run of bytes of a device; of zeros where there is no device. */
@@ -49,7 +49,7 @@ export const gatherInto = async (parts: readonly Part[], bytes: Uint8Array): Pro
     try {
       if (failures.length > 0) return
       if (device) await readInto(device, offset, bytes.subarray(start, start + length))
-      else bytes.fill(0, start, start + length)
+      else clear(bytes.subarray(start, start + length))
     } catch (error) {
       failures.push(error)
     }

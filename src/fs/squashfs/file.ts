@@ -1,4 +1,4 @@
-import { checkRange, type Extent, type PlacingDevice, type SparseDevice } from '../../block/device.js'
+import { checkRange, clear, type Extent, type PlacingDevice, type SparseDevice } from '../../block/device.js'
 import type { BlockReader, StoredAt } from './blocks.js'
 
 /** A regular file in a squashfs, with what a writer needs to take its blocks over as they are. */
@@ -128,7 +128,7 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
         const at = block < blockCount ? stored(block) : undefined
         if (at && room.length === at.length) return blocks.readInto(at, label(block), room)
         if (isHole(block)) {
-          room.fill(0)
+          clear(room)
           return
         }
         if (!at) return placeTail(from, room)
