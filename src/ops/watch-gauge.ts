@@ -1,8 +1,7 @@
 import { openFile } from '../block/file.js'
 import { SECTOR } from '../block/snapshot/layout.js'
-import { isStore } from '../block/snapshot/store.js'
 import { isLiveError, LiveError, unsupported } from '../error.js'
-import { detectFs } from '../fs/detect.js'
+import { overlayFsType } from '../fs/detect.js'
 import type { Folder } from '../host/folder.js'
 import { mountOf } from '../host/medium.js'
 import { overlayAs } from '../liveos/advice.js'
@@ -119,7 +118,7 @@ const unasked = (name: string): LiveError =>
 const checkStore = async ({ path }: HostFile): Promise<void> => {
   const file = await openFile(path)
   try {
-    const type = (await isStore(file)) ? undefined : await detectFs(file)
+    const type = await overlayFsType(file)
     if (type) throw unsupported(`overlay that is a ${type} filesystem`, path)
   } finally {
     await file.close()

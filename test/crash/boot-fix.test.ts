@@ -4,12 +4,11 @@ import { expect, it } from 'vitest'
 import { openFolder } from '../../src/host/folder.js'
 import { planBootFix, runBootFix } from '../../src/ops/boot-fix.js'
 import { failure } from '../support/outcome.js'
-import { contentOf, type Kind, layOut, powerCuts, recordingFolder, type Step } from '../support/power-cut.js'
+import { contentOf, KINDS, type Kind, layOut, powerCuts, recordingFolder, type Step } from '../support/power-cut.js'
 import { finished, smallStick } from '../support/small-stick.js'
 import { temporary } from '../support/temporary.js'
 
 const path = temporary({ memory: true })
-const KINDS: readonly Kind[] = ['posix', 'fat']
 const NAME = 'syslinux.cfg'
 const OLD = `default live
 label live

@@ -1,4 +1,4 @@
-import { isLiveError } from '../../error.js'
+import { orMissing } from '../../error.js'
 import { type FileSystem, type Stat, splitPath } from '../../fs/filesystem.js'
 import { resolvePath } from '../../fs/resolve.js'
 
@@ -10,16 +10,6 @@ export interface Followed {
   /** the path without symlinks, in the spelling of the medium */
   readonly path: string
   readonly stat: Stat
-}
-
-/** The result, or undefined where a name is not there. */
-export const orMissing = async <T>(work: Promise<T>): Promise<T | undefined> => {
-  try {
-    return await work
-  } catch (error) {
-    if (isLiveError(error) && error.code === 'NOT_FOUND') return undefined
-    throw error
-  }
 }
 
 /** The spelling of a path on the medium; undefined where no name fits. */
