@@ -163,19 +163,17 @@ const nodeCodec = (node: NodeZstd, kept = keptDecoder(node)): Codec<SettingsOf<'
   },
 })
 
-/** The C functions in the package's module; pointers and sizes are bytes in its memory, sizes may be error codes. */
+/** The C functions in the package's module; pointers and sizes are bytes in its memory, -1 is a failure. */
 interface ZstdModule {
   HEAPU8: Uint8Array
+  readonly ready: Promise<unknown>
   _malloc(size: number): number
-  _ZSTD_isError(code: number): number
-  _ZSTD_compressBound(size: number): number
-  _ZSTD_createDCtx(): number
-  _ZSTD_createCCtx(): number
-  _ZSTD_decompress_usingDict(...args: [number, number, number, number, number, number, number]): number
-  _ZSTD_compress_usingDict(...args: [number, number, number, number, number, number, number, number]): number
+  _compressBound(size: number): number
+  _compress(target: number, targetSize: number, source: number, sourceSize: number, level: number): number
+  _decompress(target: number, targetSize: number, source: number, sourceSize: number): number
 }
 
-/** The package's own wrappers allocate what a frame claims, and take a damaged header for 4 GiB: its functions are called directly. */
+/** The package's own wrappers allocate for each block, and copy all of its memory's length: its functions are called directly. */
 const wasmCodec = (module: ZstdModule): Codec<SettingsOf<'zstd'>> => {
   const area = { source: 0, sourceSize: 0, target: 0, targetSize: 0 }
   /** Areas for one block each way, kept between calls; they grow to the largest block seen, and the smaller ones are not given back. */
@@ -191,43 +189,40 @@ const wasmCodec = (module: ZstdModule): Codec<SettingsOf<'zstd'>> => {
     assert(area.source !== 0 && area.target !== 0, 'no memory for a zstd block')
     module.HEAPU8.set(source, area.source)
   }
-  let decoder = 0
-  let encoder = 0
   return {
     decode: (input, output) => {
       const frame = checkFrame(input, output.length)
-      decoder ||= module._ZSTD_createDCtx()
       place(input, Math.max(1, output.length))
       const { source, target } = area
-      const length = module._ZSTD_decompress_usingDict(decoder, target, output.length, source, input.length, 0, 0)
-      if (module._ZSTD_isError(length)) throw damaged('the block is damaged or too large')
+      const length = module._decompress(target, output.length, source, input.length)
+      if (length < 0 || length > output.length) throw damaged('the block is damaged or too large')
       output.set(module.HEAPU8.subarray(target, target + length))
       return checkLength(frame, length)
     },
     encode: ({ level }, input) => {
-      encoder ||= module._ZSTD_createCCtx()
-      const bound = module._ZSTD_compressBound(input.length)
+      const bound = module._compressBound(input.length)
       place(input, bound)
       const { source, target } = area
-      const length = module._ZSTD_compress_usingDict(encoder, target, bound, source, input.length, 0, 0, level)
-      assert(!module._ZSTD_isError(length), `zstd could not compress ${input.length} bytes at level ${level}`)
+      const length = module._compress(target, bound, source, input.length, level)
+      assert(length >= 0, `zstd could not compress ${input.length} bytes at level ${level}`)
       return length < input.length ? module.HEAPU8.slice(target, target + length) : undefined
     },
   }
 }
 
+const PACKAGE = '@foxglove/wasm-zstd'
 let loading: Promise<ZstdModule> | undefined
 
 const loadWasm = async (): Promise<ZstdModule> => {
   try {
     const require = createRequire(import.meta.url)
-    const main = require.resolve('@bokuweb/zstd-wasm')
-    const { Module } = require(join(dirname(main), 'module.js')) as { Module: Partial<ZstdModule> }
-    // A second init() puts a new memory under the one module of the package, and every pointer of ours would dangle.
-    if (!Module.HEAPU8) await (require(main) as { init(): Promise<void> }).init()
-    return Module as ZstdModule
+    const main = require.resolve(PACKAGE)
+    const make = require(join(dirname(main), 'wasm-zstd.js')) as () => Promise<ZstdModule>
+    const module = await make()
+    await module.ready
+    return module
   } catch (error) {
-    throw missingPackage('zstd', '@bokuweb/zstd-wasm', error)
+    throw missingPackage('zstd', PACKAGE, error)
   }
 }
 
