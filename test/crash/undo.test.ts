@@ -2,9 +2,9 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Hold } from '../../src/block/undo/layout.js'
-import { LiveError } from '../../src/error.js'
 import { openFolder } from '../../src/host/folder.js'
 import { beginChange, findUndo, releaseHold, standingOf, takeChangeBack } from '../../src/ops/undo-journal.js'
+import { eachError } from '../support/each-error.js'
 import {
   type Content,
   contentOf,
@@ -107,26 +107,17 @@ describe('a change under a journal', () => {
     const { seed } = random()
     const { live, old } = await change(kind, seed)
     const left = await contentOf(live)
-    let tried = 0
-    for (const code of ['IO', 'NO_SPACE'] as const)
-      for (let at = 0, isMet = true; isMet; at++) {
-        await layOut(live, { files: left, shared: [] })
-        let n = 0
-        isMet = false
-        const failing = recordingFolder(await openFolder(live), 0, kind, [], {}, () => {
-          if (n++ !== at) return
-          isMet = true
-          throw new LiveError(code, 'no more')
-        })
-        const failed = await takeChangeBack(failing, FILE).catch((error: unknown) => error)
-        const words = `seed ${seed}, ${code} at step ${at}`
-        if (isMet) expect(failed, words).toBeInstanceOf(LiveError)
+    await eachError(
+      live,
+      left,
+      kind,
+      folder => takeChangeBack(folder, FILE),
+      async words => {
         const again = await openFolder(live)
         if (await findUndo(again, FILE)) await takeChangeBack(again, FILE)
-        expect(await now(live), words).toBe(old)
-        tried++
-      }
-    expect(tried).toBeGreaterThan(10)
+        expect(await now(live), `seed ${seed}, ${words}`).toBe(old)
+      },
+    )
   })
 
   it.each(KINDS)(
