@@ -1,8 +1,9 @@
-import type { Stats } from 'node:fs'
+import { readSync, type Stats } from 'node:fs'
 import { type FileHandle, open, readFile, stat, statfs } from 'node:fs/promises'
 import { LiveError, systemError } from '../error.js'
 import { bisectSize } from './bisect.js'
 import { checkRange, type PlacingDevice, type SparseDevice, type WritableDevice } from './device.js'
+import { openPatience, type Patience } from './patience.js'
 
 /** A file or block device, opened for reading. */
 export interface FileDevice extends SparseDevice {
@@ -38,7 +39,7 @@ const CALL_LIMIT = 1 << 30
  */
 const TELLS_HOLES = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010, 0x794c7630])
 
-const during = async <T>(doing: string, work: () => Promise<T>): Promise<T> => {
+const during = async <T>(doing: string, work: () => T | Promise<T>): Promise<T> => {
   try {
     return await work()
   } catch (error) {
@@ -81,12 +82,22 @@ const blockDeviceSize = async (handle: FileHandle, rdev: number): Promise<number
   })
 }
 
-const fill = async (handle: FileHandle, path: string, offset: number, bytes: Uint8Array): Promise<void> => {
+const fill = async (
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  bytes: Uint8Array,
+  patience?: Patience,
+): Promise<void> => {
   const { length } = bytes
   const doing = `reading ${length} bytes at ${offset} of ${path}`
   for (let done = 0; done < length; ) {
-    const { bytesRead } = await during(doing, () =>
-      handle.read(bytes, done, Math.min(length - done, CALL_LIMIT), offset + done),
+    const [at, count] = [done, Math.min(length - done, CALL_LIMIT)]
+    const bytesRead = await during(
+      doing,
+      () =>
+        patience?.wait(count, () => readSync(handle.fd, bytes, at, count, offset + at)) ??
+        handle.read(bytes, at, count, offset + at).then(read => read.bytesRead),
     )
     if (bytesRead === 0)
       throw new LiveError('IO', `${doing}: it ends at byte ${offset + done}, it was longer when it was opened`, {
@@ -98,9 +109,15 @@ const fill = async (handle: FileHandle, path: string, offset: number, bytes: Uin
   }
 }
 
-const readFully = async (handle: FileHandle, path: string, offset: number, length: number): Promise<Uint8Array> => {
+const readFully = async (
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  length: number,
+  patience?: Patience,
+): Promise<Uint8Array> => {
   const bytes = Buffer.allocUnsafeSlow(length)
-  await fill(handle, path, offset, bytes)
+  await fill(handle, path, offset, bytes, patience)
   return bytes
 }
 
@@ -151,6 +168,7 @@ export const openFile = async (
   const { handle, stats, size } = await openMedium(path, 'r')
   const told = stats.isFile() && (await tellsHoles(path))
   const allocated = stats.isFile() ? stats.blocks * 512 : size
+  const patience = openPatience()
   const device: FileDevice & PlacingDevice = {
     name,
     path,
@@ -159,11 +177,11 @@ export const openFile = async (
     hasHoles: told && allocated < size,
     async read(offset, length) {
       checkRange(device, offset, length)
-      return readFully(handle, path, offset, length)
+      return readFully(handle, path, offset, length, patience)
     },
     async readInto(offset, target) {
       checkRange(device, offset, target.length)
-      await fill(handle, path, offset, target)
+      await fill(handle, path, offset, target, patience)
     },
     async *extents(offset, length) {
       checkRange(device, offset, length)

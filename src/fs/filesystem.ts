@@ -1,4 +1,5 @@
 import type { Device } from '../block/device.js'
+import { isLiveError, type LiveError } from '../error.js'
 
 /** What an inode is. */
 export type FileKind = 'file' | 'directory' | 'symlink' | 'block' | 'character' | 'fifo' | 'socket'
@@ -19,6 +20,8 @@ export interface Stat {
   /** what of the last change is less than a second; 0 where the filesystem keeps seconds only */
   readonly mtimeNanoseconds: number
   readonly linkCount: number
+  /** where its filesystem finds it again without a path, for `openAt`; only `stats` tells it */
+  readonly place?: number
   /** of a block or character device */
   readonly device?: { readonly major: number; readonly minor: number }
 }
@@ -51,12 +54,26 @@ export interface FileSystem {
   readonly uuid: string | undefined
   /** @throws NOT_FOUND, CORRUPT, IO */
   stat(path: string): Promise<Stat>
+  /**
+   * What `stat` gives for names of one directory, or the error that it throws, in their order. It saves finding the directory for
+   * each; only where a filesystem can.
+   *
+   * @throws NOT_FOUND, CORRUPT, IO  of the directory
+   */
+  stats?: ((directory: string, names: readonly string[]) => Promise<readonly (Stat | LiveError)[]>) | undefined
   /** The names in a directory, without `.` and `..`, in the order of the medium. @throws NOT_FOUND, CORRUPT, IO */
   list(path: string): Promise<readonly Entry[]>
   /** @throws NOT_FOUND  also where it is no symlink */
   readLink(path: string): Promise<string>
   /** A regular file as a Device. @throws NOT_FOUND  also where it is no regular file */
   open(path: string): Promise<Device>
+  /**
+   * The same by the place that `stats` told; only where a filesystem can.
+   *
+   * @param path  for its name
+   * @throws CORRUPT, IO
+   */
+  openAt?: ((place: number, path: string) => Promise<Device>) | undefined
   close(): Promise<void>
 }
 
@@ -95,6 +112,24 @@ export const hasXattrs = (fs: FileSystem): fs is XattrFileSystem => 'xattrs' in 
 
 /** True where files have places on the device. */
 export const isMapped = (fs: FileSystem): fs is MappedFileSystem => 'freeRuns' in fs
+
+/** What `look` gives for each, or the LiveError that it throws; it waits only where `look` does. */
+export const eachOrError = async <T, R>(
+  all: readonly T[],
+  look: (one: T) => R | Promise<R>,
+): Promise<(R | LiveError)[]> => {
+  const found: (R | LiveError)[] = []
+  for (const one of all) {
+    try {
+      const result = look(one)
+      found.push(result instanceof Promise ? await result : result)
+    } catch (error) {
+      if (!isLiveError(error)) throw error
+      found.push(error)
+    }
+  }
+  return found
+}
 
 /** Path of a name in a directory, both absolute. */
 export const pathBelow = (directory: string, name: string): string => `${directory === '/' ? '' : directory}/${name}`

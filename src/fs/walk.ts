@@ -24,6 +24,8 @@ export interface WalkOptions {
 }
 
 const MAX_DEPTH = 1024
+/** Where a walk of a directory begins. */
+const FIRST = { next: 0, stats: [], statsFrom: 0 } as const
 
 const byBytes = (entries: readonly Entry[]): readonly Entry[] =>
   entries
@@ -35,11 +37,17 @@ const byInode = (entries: readonly Entry[]): readonly Entry[] => entries.toSorte
 
 const isName = (name: string): boolean => name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name)
 
+/** So many of a directory's names are looked at together. */
+const STATS_AT_ONCE = 256
+
 /** A directory whose entries are being walked. */
 interface Level {
   readonly path: string
   readonly entries: readonly Entry[]
   next: number
+  /** of the entries from `statsFrom` on */
+  stats: readonly (Stat | LiveError)[]
+  statsFrom: number
 }
 
 /**
@@ -91,7 +99,18 @@ export async function* walk(
     }
     entered.set(stat.inode, where)
     const listed = await trying(where, () => fs.list(where))
-    if (listed) levels.push({ path: where, entries: order === 'bytes' ? byBytes(listed) : byInode(listed), next: 0 })
+    if (listed) levels.push({ path: where, entries: order === 'bytes' ? byBytes(listed) : byInode(listed), ...FIRST })
+  }
+  const statOf = async (level: Level, index: number, where: string): Promise<Stat> => {
+    if (!fs.stats) return fs.stat(where)
+    if (index >= level.statsFrom + level.stats.length) {
+      const names = level.entries.slice(index, index + STATS_AT_ONCE).map(({ name }) => name)
+      level.stats = await fs.stats(level.path, names)
+      level.statsFrom = index
+    }
+    const found = level.stats[index - level.statsFrom]!
+    if (isLiveError(found)) throw found
+    return found
   }
 
   if (signal?.aborted) throw new LiveError('CANCELLED', `walking ${fs.name} was cancelled`, {}, signal.reason)
@@ -100,7 +119,8 @@ export async function* walk(
   yield { path: start, stat }
   if (stat.kind === 'directory') await enter(start, stat)
   for (let level = levels.at(-1); level; level = levels.at(-1)) {
-    const entry = level.entries[level.next++]
+    const index = level.next++
+    const entry = level.entries[index]
     if (!entry) {
       levels.pop()
       continue
@@ -110,7 +130,7 @@ export async function* walk(
       damaged(where, 'a name that can be none')
       continue
     }
-    const found = await trying(where, () => fs.stat(where))
+    const found = await trying(where, () => statOf(level, index, where))
     if (!found) continue
     yield { path: where, stat: found }
     if (found.kind === 'directory') await enter(where, found)

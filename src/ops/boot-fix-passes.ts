@@ -14,6 +14,8 @@ export const withText = (volume: Volume, path: string, text: string): Volume => 
     ...volume,
     fs: {
       ...fs,
+      stats: undefined,
+      openAt: undefined,
       stat: async at => (at === path ? { ...(await fs.stat(at)), size: bytes.length } : fs.stat(at)),
       open: async at => (at === path ? memory(bytes, path) : fs.open(at)),
     },

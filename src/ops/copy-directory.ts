@@ -108,8 +108,9 @@ const crew = (onFailure: () => void) => {
 }
 
 /**
- * Copies a tree into a directory. Each file is written under a name that starts with `.liveos-part` and renamed when it is
- * whole. Directories get their mode and time when all is in them.
+ * Copies a tree into a directory. What is large, or may meet something of its name, is written under a name that starts with
+ * `.liveos-part` and renamed when it is whole; small files in directories that this copy made get their name at once. Directories
+ * get their mode and time when all is in them.
  *
  * @throws NO_SPACE, IO, READ_ONLY  of the target, after which nothing more could be written; CANCELLED
  */

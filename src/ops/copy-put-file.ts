@@ -102,7 +102,7 @@ export const putFile = async (
     const mode = keeping.modes ? modeFor(stat, keeping) | extraMode : undefined
     const task: WriteTask = {
       kind: 'file',
-      ...taskFor(putting, into, item, putting.partName(), as),
+      ...taskFor(putting, into, item, as),
       mode,
       // a new owner takes bits away again
       hasMode: mode !== undefined && !keeping.owners && (mode & ~place.givesModes) === 0,
@@ -119,7 +119,7 @@ export const putFile = async (
   try {
     let small: { readonly bytes: Uint8Array; readonly error?: LiveError }
     try {
-      const device = await from.open(path)
+      const device = await (from.openAt && stat.place !== undefined ? from.openAt(stat.place, path) : from.open(path))
       try {
         if (device.size > MOST_BYTES) {
           await putLarge(device)

@@ -97,15 +97,22 @@ const remove = (place: Place, part: Uint8Array): void => {
   }
 }
 
-/** What all tasks of an inode say. It has taken the name then. */
+/**
+ * What all tasks of an inode say. It has taken the name then.
+ *
+ * @param made  the passing name under which it was made; without it, it gets one where anything may be at the name
+ */
 export const taskFor = (
-  { overwrite, keeping }: Putting,
+  { overwrite, keeping, partName }: Putting,
   { place }: Into,
   { stat }: CopyItem,
-  part: Uint8Array,
   name: Uint8Array,
+  made?: Uint8Array,
 ): Omit<WriteTask, 'kind'> => {
   const characters = charactersOf(name)
+  const isFree = place.take(characters)
+  // Where nothing can be at the name, to write under another one and rename costs a tenth of the whole copy.
+  const part = made ?? (isFree && place.isFresh ? name : partName())
   return {
     place: place.id,
     directory: place.reached,
@@ -113,7 +120,7 @@ export const taskFor = (
     name: characters,
     target: '',
     isFresh: place.isFresh,
-    isFree: place.take(characters),
+    isFree,
     overwrite,
     owner: keeping.owners ? { uid: stat.uid, gid: stat.gid } : undefined,
     mode: undefined,
@@ -143,7 +150,7 @@ export const giveName = async (
   part: Uint8Array,
   name: Uint8Array,
 ): Promise<Landing | undefined> => {
-  const task: WriteTask = { kind: 'made', ...taskFor(putting, into, item, part, name) }
+  const task: WriteTask = { kind: 'made', ...taskFor(putting, into, item, name, part) }
   const result = await new Promise<Written>((resolve, reject) => {
     putting.writer.write(task, NOTHING, resolve).catch(reject)
   })
@@ -274,7 +281,7 @@ export const putSymlink = async (
 ): Promise<void> => {
   const target = charactersOf(encodeName(await putting.from.readLink(item.path)))
   const xattrs = await xattrsFor(putting, item)
-  const task: WriteTask = { kind: 'symlink', ...taskFor(putting, into, item, putting.partName(), name), target }
+  const task: WriteTask = { kind: 'symlink', ...taskFor(putting, into, item, name), target }
   await handOver(putting, into, item, name, task, NOTHING, isPut => {
     if (isPut) {
       putting.counts.symlinks++

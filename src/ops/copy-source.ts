@@ -4,6 +4,7 @@ import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { type FileSystem, type Stat, splitPath } from '../fs/filesystem.js'
 import { type Walked, walk } from '../fs/walk.js'
+import { openSeen, type Seen } from './copy-seen.js'
 
 /** What to copy: a path of the source, and the names it gets below the target (`''` for the target itself). */
 export interface CopyPath {
@@ -37,8 +38,8 @@ export interface CopySource {
   items(): AsyncIterable<CopyItem>
 }
 
-/** Items kept from measuring, so that a small tree is walked once: about 8 MiB. Of a large one, to keep them costs more than a walk. */
-const KEPT_ITEMS = 20_000
+/** Items kept from measuring, so that the tree is walked once: some 40 MiB at most. */
+const KEPT_ITEMS = 200_000
 /** Files from this size on are asked for their holes when measured. */
 const ASK_HOLES = 1 << 20
 
@@ -52,14 +53,16 @@ export const copyPaths = (paths: readonly (string | CopyPath)[]): readonly CopyP
     return { path, as }
   })
 
-/** An inode that the walk met; its names are made when they are wanted, since they take more room than the rest of it. */
-interface Met extends Walked {
+/** A path that is copied, as the walk spells it. */
+interface Start {
+  /** its names in the target */
   readonly top: readonly string[]
-  /** characters of the path in front of the names that it has below `top` */
+  /** characters of a path in front of the names that it has below `top` */
   readonly skip: number
 }
 
-const itemOf = ({ path, stat, top, skip }: Met): CopyItem => ({
+/** Names are made when they are wanted, since they take more room than the rest. */
+const itemOf = ({ path, stat }: Walked, { top, skip }: Start): CopyItem => ({
   path,
   names: path.length > skip ? [...top, ...path.slice(skip).split('/')] : top,
   stat,
@@ -90,52 +93,55 @@ export const copySource = (
   signal: AbortSignal | undefined,
 ): CopySource => {
   const wanted = copyPaths(paths)
-  let kept: Met[] | undefined
+  const starts = wanted.map(({ path, as }): Start => {
+    // the walk gives paths in one spelling
+    const depth = splitPath(path).join('/').length
+    return { top: splitPath(as), skip: depth === 0 ? 1 : depth + 2 }
+  })
+  let kept: Seen | undefined
 
-  async function* read(tell: (finding: Finding) => void): AsyncIterable<Met> {
-    for (const { path, as } of wanted) {
-      const top = splitPath(as)
-      // the walk gives paths in one spelling
-      const depth = splitPath(path).join('/').length
-      const skip = depth === 0 ? 1 : depth + 2
-      for await (const { path: found, stat } of walk(from, path, { order, onFinding: tell, signal }))
-        yield { path: found, stat, top, skip }
-    }
-  }
+  const read = (start: number, tell: (finding: Finding) => void): AsyncIterable<Walked> =>
+    walk(from, wanted[start]!.path, { order, onFinding: tell, signal })
 
   return {
     from,
     async measure(onBytes) {
-      const seen = new Set<number>()
+      const linked = new Set<number>()
       const findings: Finding[] = []
       let [dataBytes, bytes, items] = [0, 0, 0]
-      kept = []
-      for await (const item of read(finding => findings.length < 10_000 && findings.push(finding))) {
-        items++
-        if (items <= KEPT_ITEMS) kept?.push(item)
-        else kept = undefined
-        const { kind, inode, linkCount, size } = item.stat
-        if (kind !== 'file') continue
-        if (linkCount > 1) {
-          if (seen.has(inode)) continue
-          seen.add(inode)
+      const seen = openSeen()
+      kept = seen
+      const tell = (finding: Finding): void => void (findings.length < 10_000 && findings.push(finding))
+      const look = async ({ path, stat }: Walked): Promise<void> => {
+        if (stat.linkCount > 1) {
+          if (linked.has(stat.inode)) return
+          linked.add(stat.inode)
         }
-        bytes += size
-        dataBytes += size < ASK_HOLES ? size : await dataOf(from, item.path, size)
+        bytes += stat.size
+        dataBytes += stat.size < ASK_HOLES ? stat.size : await dataOf(from, path, stat.size)
         onBytes(bytes)
       }
+      for (const start of wanted.keys())
+        for await (const item of read(start, tell)) {
+          items++
+          if (items <= KEPT_ITEMS) seen.add(item.path, item.stat, start)
+          else kept = undefined
+          if (item.stat.kind === 'file') await look(item)
+        }
       if (kept) for (const finding of findings) onFinding(finding)
       return { dataBytes, bytes, items }
     },
     async *items() {
       if (!kept) {
-        for await (const item of read(onFinding)) yield itemOf(item)
+        for (const [start, how] of starts.entries())
+          for await (const item of read(start, onFinding)) yield itemOf(item, how)
         return
       }
-      for (const item of kept) {
+      for (let index = 0; index < kept.count; index++) {
         if (signal?.aborted)
           throw new LiveError('CANCELLED', `copying from ${from.name} was cancelled`, {}, signal.reason)
-        yield itemOf(item)
+        const item = kept.at(index)
+        yield itemOf(item, starts[item.start]!)
       }
     },
   }

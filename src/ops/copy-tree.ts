@@ -158,7 +158,8 @@ const toDirectory = async (
 /**
  * Copies trees out of any FileSystem, into a directory of this computer or a tar archive. Damage in the source ends
  * nothing: what can't be read is in the findings. In a directory no symlink is followed, nothing is replaced unless
- * `overwrite`, and no file has its name before it is whole; what a killed copy leaves are files named `.liveos-part-…`.
+ * `overwrite`, and no file has its name before it is whole, except for the small ones in directories that the copy made, of which
+ * one is written at a time; what else a killed copy leaves are files named `.liveos-part-…`.
  *
  * @throws USAGE  the target is inside of what is copied, or a given name leads out of it
  * @throws NOT_FOUND  a path of the source, or the directory that the target is to be in

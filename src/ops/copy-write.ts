@@ -18,7 +18,8 @@ import { errnoOf, type Landing, type LandingPlace, land } from './copy-place.js'
 
 /**
  * What gets a name in a directory of the target: a small file with all its bytes, a symlink, or what was `made` already under
- * its passing name. Plain values, so that it can go to another thread.
+ * its passing name. Where the passing name is the name, it is made under that at once. Plain values, so that it can go to
+ * another thread.
  */
 export interface WriteTask {
   readonly kind: 'file' | 'symlink' | 'made'
@@ -95,6 +96,9 @@ const writeFile = (
     if (mode !== undefined && !hasMode) fchmodSync(fd, mode)
     futimesSync(fd, time, time)
     return tellInode ? fstatSync(fd, { bigint: true }).ino : undefined
+  } catch (error) {
+    removePart(at)
+    throw error
   } finally {
     closeSync(fd)
   }
@@ -102,8 +106,13 @@ const writeFile = (
 
 const makeSymlink = (at: Buffer, { target, owner, time }: WriteTask): void => {
   symlinkSync(bytesOf(target), at)
-  if (owner) lchownSync(at, owner.uid, owner.gid)
-  lutimesSync(at, time, time)
+  try {
+    if (owner) lchownSync(at, owner.uid, owner.gid)
+    lutimesSync(at, time, time)
+  } catch (error) {
+    removePart(at)
+    throw error
+  }
 }
 
 const removePart = (part: Buffer): void => {
@@ -113,6 +122,9 @@ const removePart = (part: Buffer): void => {
     // never made
   }
 }
+
+/** True where a task makes its file or symlink under its own name. */
+const isDirect = ({ kind, part, name }: WriteTask): boolean => kind !== 'made' && part === name
 
 /** Removes what a task left under its passing name. */
 export const removeLeft = ({ directory, part }: WriteTask): void => removePart(bytesOf(directory + part))
@@ -148,7 +160,7 @@ export const unpacked = ({ message, code, syscall }: WriteFailure): Error =>
 
 /**
  * Makes what a task says under its passing name and gives it its own. Where that fails nothing is left of it, except of what was
- * made before.
+ * made before. What is there already is never replaced by one that has no passing name.
  *
  * @param bytes  of a file
  * @param made   inodes that this copy put into the directory where it may replace others; they are added to
@@ -157,16 +169,18 @@ export const perform = (task: WriteTask, bytes: Uint8Array, made: Set<bigint>): 
   const { kind, directory, isFresh } = task
   const place: LandingPlace = { made, isFresh, at: name => bytesOf(directory + charactersOf(name)) }
   const part = bytesOf(directory + task.part)
-  let isDone = false
+  let isLeft = false
   try {
     const inode = kind === 'file' ? writeFile(part, bytes, task) : undefined
     if (kind === 'symlink') makeSymlink(part, task)
-    const landing = land(place, bytesOf(task.part), bytesOf(task.name), task)
-    isDone = landing === 'done'
+    isLeft = kind !== 'made'
+    const landing = isDirect(task) ? 'done' : land(place, bytesOf(task.part), bytesOf(task.name), task)
+    isLeft &&= landing !== 'done'
     return inode === undefined ? { landing } : { landing, inode }
   } catch (error) {
-    return { failure: packed(error) }
+    // Somebody else put it there, where this copy made all.
+    return isDirect(task) && errnoOf(error) === 'EEXIST' ? { landing: 'collides' } : { failure: packed(error) }
   } finally {
-    if (!isDone && kind !== 'made') removePart(part)
+    if (isLeft) removePart(part)
   }
 }

@@ -36,6 +36,8 @@ const fileStat = (size: number): Stat => ({
 /** A filesystem as it will be with these files in it; their directories are there. */
 const laidOver = (fs: FileSystem, files: ReadonlyMap<string, Uint8Array>): FileSystem => ({
   ...fs,
+  stats: undefined,
+  openAt: undefined,
   async stat(path) {
     const bytes = files.get(path)
     return bytes ? fileStat(bytes.length) : fs.stat(path)

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { isLiveError } from '../../src/error.js'
 import type { FileKind, FileSystem } from '../../src/fs/filesystem.js'
 import { failure, sameBytes } from '../support/outcome.js'
 
@@ -57,6 +58,33 @@ export const fileSystemContract = (name: string, make: () => Promise<FileSystemS
           expect([stat.kind, stat.inode]).toEqual([kind, inode])
         }
       }
+    })
+
+    test('stats tells what stat does of each name, its error too, and openAt opens what it placed', async () => {
+      const { fs } = subject
+      if (!fs.stats) return
+      for (const { path, names } of of('directory')) {
+        const wanted = [...(names ?? []).slice(0, 20), 'no such name']
+        const found = await fs.stats(path, wanted)
+        expect(found.length).toBe(wanted.length)
+        for (const [n, name] of wanted.entries()) {
+          const one = found[n]!
+          if (isLiveError(one)) {
+            await failure(fs.stat(`${path}/${name}`), one.code)
+            continue
+          }
+          const { place, ...stat } = one
+          expect(stat).toEqual(await fs.stat(`${path}/${name}`))
+          if (stat.kind !== 'file' || place === undefined || !fs.openAt) continue
+          const [here, there] = [await fs.openAt(place, `${path}/${name}`), await fs.open(`${path}/${name}`)]
+          expect([here.name, here.size]).toEqual([there.name, there.size])
+          const length = Math.min(here.size, 65_536)
+          sameBytes(await here.read(0, length), await there.read(0, length))
+        }
+        expect(found.at(-1)).toMatchObject({ code: 'NOT_FOUND' })
+      }
+      await failure(fs.stats('/no such name', ['a']), 'NOT_FOUND')
+      await failure(fs.stats(of('file')[0]!.path, ['a']), 'NOT_FOUND')
     })
 
     test('open gives the content, readLink the target', async () => {

@@ -2,7 +2,15 @@ import type { Device, SparseDevice } from '../../block/device.js'
 import { openRecent } from '../../bytes/recent.js'
 import { LiveError, unsupported } from '../../error.js'
 import type { Finding } from '../../finding.js'
-import { type Entry, type MappedFileSystem, splitPath, type Xattr, type XattrFileSystem } from '../filesystem.js'
+import {
+  type Entry,
+  eachOrError,
+  type MappedFileSystem,
+  pathBelow,
+  splitPath,
+  type Xattr,
+  type XattrFileSystem,
+} from '../filesystem.js'
 import { type FreeInodes, freeInodes, freeRuns } from './bitmap.js'
 import { checkExt4 } from './check.js'
 import { extentsOfFile, openFileOf, readTarget } from './content.js'
@@ -65,14 +73,16 @@ export const openExt4 = async (device: Device): Promise<Ext4> => {
   let latest: { readonly path: string; readonly directory: Ext4Inode } | undefined
   const inodes = openRecent<string, Ext4Inode>(KNOWN_INODES)
 
+  const refuseCasefolded = (path: string): never => {
+    throw unsupported(
+      'casefolded directory',
+      `${device.name}: ${path}`,
+      'names in a directory that ignores case can be listed, not looked up',
+    )
+  }
   const step = async (directory: Ext4Inode, name: string, path: string): Promise<Ext4Inode> => {
     if (directory.kind !== 'directory') throw notFound('file or directory', path)
-    if (directory.flags & INODE_FLAG.casefold)
-      throw unsupported(
-        'casefolded directory',
-        `${device.name}: ${path}`,
-        'names in a directory that ignores case can be listed, not looked up',
-      )
+    if (directory.flags & INODE_FLAG.casefold) refuseCasefolded(path)
     const entry = (await directories.names(directory)).get(name)
     if (!entry) throw notFound('file or directory', path)
     return directories.live(entry)
@@ -124,9 +134,25 @@ export const openExt4 = async (device: Device): Promise<Ext4> => {
     freeInodes: () => freeInodes(volume),
     check: () => checkExt4(volume),
     stat: async path => statOf(volume, await lookup(path)),
+    async stats(path, wanted) {
+      const directory = await directoryAt(path)
+      // as `stat` of one
+      if (directory.flags & INODE_FLAG.casefold)
+        return eachOrError(wanted, name => refuseCasefolded(pathBelow(path, name)))
+      const names = await directories.names(directory)
+      return eachOrError(wanted, async name => {
+        const entry = names.get(name)
+        if (!entry) throw notFound('file or directory', pathBelow(path, name))
+        return { ...statOf(volume, await directories.live(entry)), place: entry.inode }
+      })
+    },
     list: async path => directories.list(await directoryAt(path)),
     readLink: async path => readTarget(volume, expectKind(await lookup(path), 'symlink', 'symlink', path)),
     open: async path => openFileOf(volume, await fileAt(path), `${path} in ${device.name}`),
+    async openAt(place, path) {
+      const inode = await directories.live({ name: splitPath(path).at(-1) ?? path, inode: place, kind: 'file' })
+      return openFileOf(volume, inode, `${path} in ${device.name}`)
+    },
     xattrs: async path => readXattrs(volume, await lookup(path)),
     extents: async path => extentsOfFile(volume, await fileAt(path)),
     freeRuns: () => freeRuns(volume),

@@ -2,7 +2,7 @@ import type { Device } from '../../block/device.js'
 import type { Compressor } from '../../bytes/codec.js'
 import { decodeBlock, loadCodec } from '../../bytes/codecs.js'
 import { assert, corrupt, LiveError } from '../../error.js'
-import type { Stat, Xattr, XattrFileSystem } from '../filesystem.js'
+import { eachOrError, pathBelow, type Stat, type Xattr, type XattrFileSystem } from '../filesystem.js'
 import { decodeName } from '../name.js'
 import {
   type BlockDecoder,
@@ -123,11 +123,9 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     return { bytes: block.subarray(offset, offset + size), position, offset: offset + size }
   }
 
-  const inodeAt = async (entry: InodeReference): Promise<Inode> => {
+  const parsed = (entry: InodeReference, head: MetadataRead): PlacedInode => {
     const position = inode_table_start + entry.startBlock
-    const end = directory_table_start
-    const head = headInMemory(position, entry.offset) ?? (await readHead(position, entry.offset))
-    let inode: PlacedInode = parseInode(head.bytes, blockSize, image.name, position)
+    const inode: PlacedInode = parseInode(head.bytes, blockSize, image.name, position)
     const { uidIndex, gidIndex } = inode
     if (uidIndex >= ids.length || gidIndex >= ids.length)
       throw corrupt({
@@ -137,11 +135,6 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         expected: `below ${ids.length}`,
         found: uidIndex >= ids.length ? uidIndex : gidIndex,
       })
-    if (inode.kind === 'symlink' && inode.type > 7) {
-      const behind = await metadata.read(head.position, head.offset, inode.size + 4, end, 'symlink')
-      const xattr = new DataView(behind.bytes.buffer).getUint32(inode.size, true)
-      if (xattr !== 0xffff_ffff) inode = { ...inode, xattr }
-    }
     if (entry.kind !== undefined && entry.kind !== inode.kind)
       throw corrupt({
         device: image.name,
@@ -152,6 +145,24 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
       })
     inode[PLACE] = { key: referenceKey(entry), position: head.position, offset: head.offset }
     return inode
+  }
+  /** A symlink with attributes has them behind its target. */
+  const isWhole = (inode: Inode): boolean => inode.kind !== 'symlink' || inode.type <= 7
+  const inodeAt = async (entry: InodeReference): Promise<Inode> => {
+    const position = inode_table_start + entry.startBlock
+    const head = headInMemory(position, entry.offset) ?? (await readHead(position, entry.offset))
+    const inode = parsed(entry, head)
+    if (isWhole(inode) || inode.kind !== 'symlink') return inode
+    const behind = await metadata.read(head.position, head.offset, inode.size + 4, directory_table_start, 'symlink')
+    const xattr = new DataView(behind.bytes.buffer).getUint32(inode.size, true)
+    return xattr === 0xffff_ffff ? inode : { ...inode, xattr }
+  }
+  const placed = (stat: Stat, entry: InodeReference): Stat => ({ ...stat, place: referenceKey(entry) })
+  const statAt = async (entry: InodeReference): Promise<Stat> => statOf(await inodeAt(entry), ids)
+  /** The same where nothing is to be waited for. */
+  const statInMemory = (entry: InodeReference): Stat | undefined => {
+    const head = headInMemory(inode_table_start + entry.startBlock, entry.offset)
+    return head && statOf(parsed(entry, head), ids)
   }
   const behind = async (inode: Inode, length: number, field: string): Promise<Uint8Array> => {
     const place = placeOf(inode)
@@ -319,6 +330,17 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     xattrsOf,
     readFragment,
     stat: async path => statOf(await lookup(path), ids),
+    async stats(path, wanted) {
+      const inode = await lookup(path)
+      if (inode.kind !== 'directory') throw notFound(path, 'directory')
+      const names = await namesOf(inode)
+      return eachOrError(wanted, name => {
+        const entry = names.get(name)
+        if (!entry) throw notFound(pathBelow(path, name), 'file or directory')
+        const stat = statInMemory(entry)
+        return stat ? placed(stat, entry) : statAt(entry).then(late => placed(late, entry))
+      })
+    },
     xattrs: async path => xattrsOf(await lookup(path)),
     async list(path) {
       const inode = await lookup(path)
@@ -333,6 +355,11 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     async open(path) {
       const inode = await lookup(path)
       if (inode.kind !== 'file') throw notFound(path, 'regular file')
+      return file(inode, `${path} in ${image.name}`)
+    },
+    async openAt(place, path) {
+      const inode = await inodeAt({ startBlock: Math.floor(place / 65536), offset: place % 65536, kind: 'file' })
+      assert(inode.kind === 'file', 'a file, as inodeAt checked')
       return file(inode, `${path} in ${image.name}`)
     },
     async close() {},

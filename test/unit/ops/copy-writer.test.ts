@@ -2,6 +2,8 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { chmod, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import type { Device } from '../../../src/block/device.js'
+import { memory } from '../../../src/block/memory.js'
 import { traitsOf } from '../../../src/host/folder.js'
 import { copyToDirectory } from '../../../src/ops/copy-directory.js'
 import { copyFindings } from '../../../src/ops/copy-findings.js'
@@ -109,6 +111,24 @@ describe('a thread that writes', () => {
       'NOT_COPIED /sub',
     ])
     expect(await readFile(join(to, 'last'), 'utf8')).toBe('new')
+    expect(partsIn(to)).toEqual([])
+  })
+
+  test('what somebody else put into a directory of this copy meanwhile is not replaced, and is told', async () => {
+    const to = await fresh()
+    const content = bytes(500)
+    const device: Device = {
+      ...memory(content, 'f299'),
+      async read(offset, length) {
+        await writeFile(join(to, 'f299'), 'theirs')
+        return content.slice(offset, offset + length)
+      },
+    }
+    const slow = directory([...many(299), ['f299', { ...file(content), device }]])
+    const { worse } = await copyTo(to, slow, { patience: 0 })
+    expect(worse.map(({ code, where }) => `${code} ${where}`)).toEqual(['NAMES_COLLIDE /f299'])
+    expect(await readFile(join(to, 'f299'), 'utf8')).toBe('theirs')
+    expect(readdirSync(to).length).toBe(300)
     expect(partsIn(to)).toEqual([])
   })
 
