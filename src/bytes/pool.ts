@@ -43,6 +43,8 @@ export interface CodecPool {
    * @throws CANCELLED    the pool was closed
    */
   encode(compressor: Compressor, input: Uint8Array, blockSize: number): Promise<Uint8Array | undefined>
+  /** Starts all workers, for who will have much for them soon: that takes as long as a hundred blocks, and is done beside other work. */
+  start(): void
   /** Ends the workers, each once it is out of its block; what is not done then is rejected. */
   close(): Promise<void>
 }
@@ -280,6 +282,9 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
 
   return {
     threads,
+    start: () => {
+      while (!closed && crews.length < threads) start()
+    },
     decode: async (name, input, capacity) => {
       const bytes = await submit({ kind: 'decode', name, capacity }, input, 0)
       assert(bytes, 'a block decoded to nothing')

@@ -5,6 +5,7 @@ import { assert } from '../error.js'
 import { type Codec, CodecError, ownBytes, type SettingsOf } from './codec.js'
 import { missingPackage } from './missing.js'
 import { parseZstdBlock, parseZstdHeader, ZSTD_BLOCK_HEADER, ZSTD_MAGIC, type ZstdHeader } from './zstd-layout.js'
+import { type DecodeFrame, frameBound, keptDecoder, keptEncoder, type NodeZstd } from './zstd-node.js'
 
 /** What every decoder must support (RFC 8878, 3.1.1.1.2); squashfs windows are at most 1 MiB. */
 const MAX_WINDOW_SIZE = 2 ** 23
@@ -54,28 +55,6 @@ const checkLength = (frame: Frame, length: number): number => {
   return length
 }
 
-/** What a stream of node:zlib works with; `state` holds bytes of output left and of input left after each call. */
-interface ZstdHandle {
-  writeSync(
-    flush: number,
-    input: Uint8Array,
-    inputOffset: number,
-    inputLength: number,
-    output: Uint8Array,
-    outputOffset: number,
-    outputLength: number,
-  ): void
-  onerror: (message: string) => void
-}
-
-/** node:zlib's zstd, which its types for Node 20 don't know. */
-interface NodeZstd {
-  zstdDecompressSync(input: Uint8Array, options: object): Buffer
-  zstdCompressSync(input: Uint8Array, options: object): Buffer
-  createZstdDecompress(): { readonly _handle: ZstdHandle; readonly _writeState: Uint32Array; close(): void }
-  readonly constants: { readonly ZSTD_c_compressionLevel: number }
-}
-
 const decodeByNode = (node: NodeZstd, input: Uint8Array, capacity: number): Uint8Array => {
   const frame = checkFrame(input, capacity)
   try {
@@ -85,48 +64,6 @@ const decodeByNode = (node: NodeZstd, input: Uint8Array, capacity: number): Uint
   } catch (error) {
     if (error instanceof CodecError) throw error
     throw new CodecError(`zstd: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
-  }
-}
-
-/** zlib's flag for the end of the input */
-const FINISH = 2
-/** One frame of one stored byte. */
-const PROBE = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 0x41)
-
-/** Decodes one whole frame that fills `output`; false where it is damaged or does not fill it. */
-type DecodeFrame = (input: Uint8Array, output: Uint8Array) => boolean
-
-/**
- * One decoder of node:zlib for all blocks: making one takes half as long as expanding a megabyte, and `zstdDecompressSync` makes
- * one for each call. What it uses is no public interface, so it is tried at the start.
- *
- * @returns undefined  this Node has it in another form
- */
-const keptDecoder = (node: NodeZstd): DecodeFrame | undefined => {
-  let stream: ReturnType<NodeZstd['createZstdDecompress']> | undefined
-  let failed = false
-  const decode: DecodeFrame = (input, output) => {
-    if (!stream) {
-      stream = node.createZstdDecompress()
-      stream._handle.onerror = () => {
-        failed = true
-      }
-    }
-    const { _handle: handle, _writeState: state } = stream
-    failed = false
-    handle.writeSync(FINISH, input, 0, input.length, output, 0, output.length)
-    if (!failed && state[0] === 0 && state[1] === 0) return true
-    // It may be in the middle of a frame.
-    stream.close()
-    stream = undefined
-    return false
-  }
-  try {
-    const output = new Uint8Array(1)
-    const tellsDamage = !decode(PROBE.subarray(0, 9), output) && !decode(PROBE.subarray(1), output)
-    return tellsDamage && decode(PROBE, output) && output[0] === 0x41 ? decode : undefined
-  } catch {
-    return undefined
   }
 }
 
@@ -142,8 +79,18 @@ const decodeKept = (node: NodeZstd, kept: DecodeFrame, input: Uint8Array, output
   return contentSize
 }
 
-/** @param kept  undefined: a decoder for each block */
-const nodeCodec = (node: NodeZstd, kept = keptDecoder(node)): Codec<SettingsOf<'zstd'>> => ({
+/** where frames are written, kept between blocks */
+let room = new Uint8Array(0)
+
+/**
+ * @param kept     undefined: a decoder for each block
+ * @param keptFor  the same for encoding
+ */
+const nodeCodec = (
+  node: NodeZstd,
+  kept = keptDecoder(node),
+  keptFor = keptEncoder(node),
+): Codec<SettingsOf<'zstd'>> => ({
   ...(kept
     ? { decode: (input, output) => decodeKept(node, kept, input, output) }
     : {
@@ -155,9 +102,17 @@ const nodeCodec = (node: NodeZstd, kept = keptDecoder(node)): Codec<SettingsOf<'
         decodeNew: (input, capacity) => decodeByNode(node, input, capacity),
       }),
   encode: ({ level }, input) => {
-    // Only the sync call knows the size beforehand and writes it: the window is then the block itself, never more.
-    const params = { [node.constants.ZSTD_c_compressionLevel]: level }
-    const bytes = node.zstdCompressSync(input, { params, chunkSize: Math.max(64, input.length) })
+    let bytes: Uint8Array | undefined
+    if (keptFor) {
+      if (room.length < frameBound(input.length)) room = new Uint8Array(frameBound(input.length))
+      const length = keptFor(level, input, room)
+      bytes = length === undefined ? undefined : room.slice(0, length)
+    }
+    if (!bytes) {
+      // Of the others only the sync call knows the size beforehand and writes it: the window is then the block itself, never more.
+      const params = { [node.constants.ZSTD_c_compressionLevel]: level }
+      bytes = node.zstdCompressSync(input, { params, chunkSize: Math.max(64, input.length) })
+    }
     assert(parseZstdFrame(bytes).contentSize === input.length, 'node:zlib wrote a zstd frame without its size')
     return bytes.length < input.length ? bytes : undefined
   },
@@ -231,6 +186,11 @@ const theWasm = (): Promise<ZstdModule> => {
   return loading
 }
 
+const nodeZstd = 'zstdDecompressSync' in zlib ? (zlib as unknown as NodeZstd) : undefined
+
+/** True where Node itself compresses by zstd (22.15 and later), with one encoder for many blocks. */
+export const compressesZstdFast = (): boolean => nodeZstd !== undefined && keptEncoder(nodeZstd) !== undefined
+
 /**
  * Zstandard: node:zlib where this Node has it (22.15 and later), otherwise WebAssembly, half as fast. One frame a block, and
  * the frame's window never above the block's size.
@@ -238,4 +198,4 @@ const theWasm = (): Promise<ZstdModule> => {
  * @throws UNSUPPORTED  the package can't be loaded
  */
 export const loadZstd = async ({ wasm = false } = {}): Promise<Codec<SettingsOf<'zstd'>>> =>
-  'zstdDecompressSync' in zlib && !wasm ? nodeCodec(zlib as unknown as NodeZstd) : wasmCodec(await theWasm())
+  nodeZstd && !wasm ? nodeCodec(nodeZstd) : wasmCodec(await theWasm())

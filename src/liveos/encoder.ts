@@ -3,6 +3,7 @@ import type { BlockEncoder, Compressor } from '../bytes/codec.js'
 import { canEncode } from '../bytes/codecs.js'
 import { poolEncoder } from '../bytes/encoder.js'
 import type { CodecPool } from '../bytes/pool.js'
+import { compressesZstdFast } from '../bytes/zstd.js'
 import { unsupported } from '../error.js'
 import { batchEncoder } from '../fs/squashfs/batch.js'
 import { findMksquashfs, hasCompressor } from '../host/mksquashfs.js'
@@ -14,8 +15,8 @@ export interface ChosenEncoder {
   readonly name: string
 }
 
-/** Codecs of this process that are as fast as the ones in mksquashfs. */
-const FAST_HERE: readonly Compressor['name'][] = ['gzip']
+/** True for codecs of this process that are as fast as the ones in mksquashfs, which shares the processors with what feeds it. */
+const isFastHere = (name: Compressor['name']): boolean => name === 'gzip' || (name === 'zstd' && compressesZstdFast())
 
 /**
  * Chooses what compresses: mksquashfs where it is installed, as it has every filter and runs at native speed; codecs of
@@ -27,7 +28,7 @@ export const chooseEncoder = async (compressor: Compressor, pool: CodecPool): Pr
   const here: ChosenEncoder | undefined = canEncode(compressor)
     ? { encode: poolEncoder(pool), name: `${compressor.name} in ${pool.threads} threads` }
     : undefined
-  if (here && FAST_HERE.includes(compressor.name)) return here
+  if (here && isFastHere(compressor.name)) return here
   const tool = compressor.name === 'lzma' ? undefined : await findMksquashfs()
   if (tool && hasCompressor(tool, compressor.name))
     return { encode: batchEncoder(tool.start, availableParallelism()), name: `mksquashfs ${tool.version}` }

@@ -74,6 +74,7 @@ export const openBase = async (file: OpenedFile, pool?: CodecPool): Promise<Base
   const type = await detectFs(file)
   if (type === 'erofs') throw unsupported('EROFS', file.path)
   if (type !== 'squashfs') return { file, squashfs: undefined, origin: file }
+  pool?.start()
   const fs = await openSquashfs(file, pool ? { decoder: decoderOf(pool) } : {})
   const root = await rootImageIn(fs)
   if (root) return { file, squashfs: { fs, ...root }, origin: root.file }

@@ -60,7 +60,7 @@ interface KeptBlock extends StoredAt {
   given: boolean
 }
 
-const CACHE_BYTES = 12 << 20
+const CACHE_BYTES = 6 << 20
 
 /**
  * Opens the data blocks of an image.

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { type Codec, CodecError, type SettingsOf } from '../../../src/bytes/codec.js'
 import { loadZstd, parseZstdFrame } from '../../../src/bytes/zstd.js'
@@ -38,6 +39,23 @@ describe.each([false, true])('wasm: %s', wasm => {
         const { windowSize, contentSize } = parseZstdFrame(block)
         expect(contentSize).toBe(length)
         expect(windowSize).toBeLessThanOrEqual(length)
+      }
+  })
+
+  test('blocks of many lengths and levels one behind the other come back, and what does not get smaller is left', () => {
+    const output = new Uint8Array(2 ** 20)
+    for (const [n, length] of [2 ** 20, 1000, 131072, 2 ** 20, 17, 300_000, 2 ** 20].entries())
+      for (const level of [15, n + 1, 15]) {
+        const bytes = sample(length)
+        const block = codec.encode!({ name: 'zstd', level }, bytes, 2 ** 20)
+        if (!block) {
+          expect(length).toBe(17)
+          continue
+        }
+        expect(codec.decode(block, output)).toBe(length)
+        expect(Buffer.compare(output.subarray(0, length), bytes)).toBe(0)
+        const noise = randomBytes(length)
+        expect(codec.encode!({ name: 'zstd', level }, noise, 2 ** 20)).toBe(undefined)
       }
   })
 
