@@ -144,12 +144,25 @@ const openMedium = async (path: string, flags: string): Promise<{ handle: FileHa
   }
 }
 
-const tellsHoles = async (path: string): Promise<boolean> => {
+/** More filesystems of media of this computer: FAT, exFAT, ISO 9660, squashfs, NTFS. */
+const LOCAL = new Set([...TELLS_HOLES, 0x4d44, 0x2011bab0, 0x9660, 0x73717368, 0x7366746e])
+/** Major number of the kernel's NBD. */
+const NBD_MAJOR = 43
+
+const filesystemOf = async (path: string): Promise<number | undefined> => {
   try {
-    return TELLS_HOLES.has((await statfs(path)).type)
+    return (await statfs(path)).type
   } catch {
-    return false
+    return undefined
   }
+}
+
+/** Where a program answers, or a network does, nobody waits for a read in this thread: it may be this very process that is to answer. */
+const patienceFor = (stats: Stats, filesystem: number | undefined): Patience | undefined => {
+  const isLocal = stats.isFile()
+    ? filesystem !== undefined && LOCAL.has(filesystem)
+    : ((stats.rdev >>> 8) & 0xfff) !== NBD_MAJOR
+  return isLocal ? openPatience() : undefined
 }
 
 /**
@@ -166,9 +179,10 @@ export const openFile = async (
   { name = path }: { name?: string } = {},
 ): Promise<FileDevice & PlacingDevice> => {
   const { handle, stats, size } = await openMedium(path, 'r')
-  const told = stats.isFile() && (await tellsHoles(path))
+  const filesystem = stats.isFile() ? await filesystemOf(path) : undefined
+  const told = filesystem !== undefined && TELLS_HOLES.has(filesystem)
   const allocated = stats.isFile() ? stats.blocks * 512 : size
-  const patience = openPatience()
+  const patience = patienceFor(stats, filesystem)
   const device: FileDevice & PlacingDevice = {
     name,
     path,
