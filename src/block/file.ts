@@ -146,8 +146,8 @@ const openMedium = async (path: string, flags: string): Promise<{ handle: FileHa
 
 /** More filesystems of media of this computer: FAT, exFAT, ISO 9660, squashfs, NTFS. */
 const LOCAL = new Set([...TELLS_HOLES, 0x4d44, 0x2011bab0, 0x9660, 0x73717368, 0x7366746e])
-/** Major number of the kernel's NBD. */
-const NBD_MAJOR = 43
+/** Major numbers of the kernel's NBD, and of loop devices, whose file may lie anywhere. */
+const SERVED_MAJORS = [43, 7]
 
 const filesystemOf = async (path: string): Promise<number | undefined> => {
   try {
@@ -157,11 +157,14 @@ const filesystemOf = async (path: string): Promise<number | undefined> => {
   }
 }
 
-/** Where a program answers, or a network does, nobody waits for a read in this thread: it may be this very process that is to answer. */
+/**
+ * Where a program answers, or a network does, nobody waits for a read in this thread: it may be this very process that is to
+ * answer. What lies deeper, such as a device mapper's table over NBD, is not seen.
+ */
 const patienceFor = (stats: Stats, filesystem: number | undefined): Patience | undefined => {
-  const isLocal = stats.isFile()
-    ? filesystem !== undefined && LOCAL.has(filesystem)
-    : ((stats.rdev >>> 8) & 0xfff) !== NBD_MAJOR
+  const device = stats.isFile() ? stats.dev : stats.rdev
+  if (SERVED_MAJORS.includes((device >>> 8) & 0xfff)) return undefined
+  const isLocal = !stats.isFile() || (filesystem !== undefined && LOCAL.has(filesystem))
   return isLocal ? openPatience() : undefined
 }
 

@@ -38,13 +38,16 @@ export const openPatience = (now: () => number = () => performance.now()): Patie
         turned = begun
         return undefined
       }
-      const result = read()
-      if (now() - begun <= CALL_MS + length * BYTE_MS) next = LEAST_AWAY
-      else {
-        away = next
-        next = Math.min(next * 2, MOST_AWAY)
+      try {
+        return read()
+      } finally {
+        // A bad place makes one wait too, the longest of all.
+        if (now() - begun <= CALL_MS + length * BYTE_MS) next = LEAST_AWAY
+        else {
+          away = next
+          next = Math.min(next * 2, MOST_AWAY)
+        }
       }
-      return result
     },
   }
 }

@@ -227,8 +227,8 @@ const spawn = (script: URL): Crew => {
 }
 
 /**
- * Opens a pool of workers. They start when blocks come, one at a time as the others are busy, and do not keep the process
- * alive when idle. Each has two slots of shared memory as large as the largest block seen, in and out.
+ * Opens a pool of workers. They start when blocks come, one at a time as the others are busy, or all by `start`, and do not keep
+ * the process alive when idle. Each has two slots of shared memory as large as the largest block seen, in and out.
  */
 export const openPool = ({ threads = availableParallelism(), script = workerUrl() }: PoolOptions = {}): CodecPool => {
   assert(Number.isInteger(threads) && threads > 0, `${threads} threads`)
@@ -283,7 +283,11 @@ export const openPool = ({ threads = availableParallelism(), script = workerUrl(
   return {
     threads,
     start: () => {
-      while (!closed && crews.length < threads) start()
+      try {
+        while (!closed && crews.length < threads) start()
+      } catch {
+        // So many threads may not be had here; the next block starts one, or tells.
+      }
     },
     decode: async (name, input, capacity) => {
       const bytes = await submit({ kind: 'decode', name, capacity }, input, 0)

@@ -1,4 +1,5 @@
 import { basename } from 'node:path/posix'
+import { setImmediate } from 'node:timers/promises'
 import { extentsOf } from '../block/device.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
@@ -38,8 +39,11 @@ export interface CopySource {
   items(): AsyncIterable<CopyItem>
 }
 
-/** Items kept from measuring, so that the tree is walked once: some 40 MiB at most. */
+/** Items kept from measuring, so that the tree is walked once, and characters of their paths: some 40 MiB at most. */
 const KEPT_ITEMS = 200_000
+const KEPT_CHARACTERS = 16 << 20
+/** After so many of them signals and timers have a turn: nothing else may wait here. */
+const TURN_ITEMS = 256
 /** Files from this size on are asked for their holes when measured. */
 const ASK_HOLES = 1 << 20
 
@@ -108,9 +112,8 @@ export const copySource = (
     async measure(onBytes) {
       const linked = new Set<number>()
       const findings: Finding[] = []
-      let [dataBytes, bytes, items] = [0, 0, 0]
-      const seen = openSeen()
-      kept = seen
+      let [dataBytes, bytes, items, characters] = [0, 0, 0, 0]
+      kept = openSeen()
       const tell = (finding: Finding): void => void (findings.length < 10_000 && findings.push(finding))
       const look = async ({ path, stat }: Walked): Promise<void> => {
         if (stat.linkCount > 1) {
@@ -124,8 +127,9 @@ export const copySource = (
       for (const start of wanted.keys())
         for await (const item of read(start, tell)) {
           items++
-          if (items <= KEPT_ITEMS) seen.add(item.path, item.stat, start)
-          else kept = undefined
+          characters += item.path.length
+          if (items > KEPT_ITEMS || characters > KEPT_CHARACTERS) kept = undefined
+          kept?.add(item.path, item.stat, start)
           if (item.stat.kind === 'file') await look(item)
         }
       if (kept) for (const finding of findings) onFinding(finding)
@@ -140,6 +144,7 @@ export const copySource = (
       for (let index = 0; index < kept.count; index++) {
         if (signal?.aborted)
           throw new LiveError('CANCELLED', `copying from ${from.name} was cancelled`, {}, signal.reason)
+        if (index % TURN_ITEMS === TURN_ITEMS - 1) await setImmediate()
         const item = kept.at(index)
         yield itemOf(item, starts[item.start]!)
       }

@@ -126,8 +126,14 @@ const removePart = (part: Buffer): void => {
 /** True where a task makes its file or symlink under its own name. */
 const isDirect = ({ kind, part, name }: WriteTask): boolean => kind !== 'made' && part === name
 
-/** Removes what a task left under its passing name. */
-export const removeLeft = ({ directory, part }: WriteTask): void => removePart(bytesOf(directory + part))
+/**
+ * Removes what a task left.
+ *
+ * @param inWork  it was begun and not ended: under its own name there is somebody else's at any other time, or a file that is whole
+ */
+export const removeLeft = (task: WriteTask, inWork: boolean): void => {
+  if (inWork || !isDirect(task)) removePart(bytesOf(task.directory + task.part))
+}
 
 /** Errors of a target after which no other file would do better. */
 export const isFatal = (error: unknown): boolean =>

@@ -5,7 +5,11 @@ export const WRITER_END = 'end'
 /** Its first message: it can be given tasks. */
 export const WRITER_READY = 'ready'
 
-/** What the thread gets at its start: a word that is 1 once it is to begin nothing new. */
+/** Words that both threads see: 1 once nothing new is to be begun, and how many tasks were begun since the start. */
+export const STOP = 0
+export const BEGUN = 1
+
+/** What the thread gets at its start. */
 export interface WriterData {
   readonly stop: Int32Array
 }

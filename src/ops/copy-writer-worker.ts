@@ -2,8 +2,10 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { assert } from '../error.js'
 import { isFatal, perform, unpacked, type WriteResult } from './copy-write.js'
 import {
+  BEGUN,
   inWords,
   type MadeIn,
+  STOP,
   unpackTasks,
   WRITER_END,
   WRITER_READY,
@@ -36,13 +38,14 @@ const run = ({ data, strings, numbers, forget, made }: WriteBatch): WriteReply =
   for (const { task, size } of unpackTasks({ strings, numbers })) {
     const bytes = size === 0 ? NOTHING : new Uint8Array(data, at, size)
     at = inWords(at + size)
-    if (Atomics.load(stop, 0) !== 0) {
+    if (Atomics.load(stop, STOP) !== 0) {
       results.push({ skipped: true })
       continue
     }
+    Atomics.add(stop, BEGUN, 1)
     const result = perform(task, bytes, madeOf(task.place, task.isFresh, task.overwrite))
     // where no other file would do better either, those that wait here are not tried
-    if ('failure' in result && isFatal(unpacked(result.failure))) Atomics.store(stop, 0, 1)
+    if ('failure' in result && isFatal(unpacked(result.failure))) Atomics.store(stop, STOP, 1)
     results.push('landing' in result && result.landing === 'done' && result.inode === undefined ? 0 : result)
   }
   for (const place of forget) madeIn.delete(place)

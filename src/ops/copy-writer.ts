@@ -4,9 +4,11 @@ import { Worker } from 'node:worker_threads'
 import { LiveError } from '../error.js'
 import { perform, removeLeft, type WriteResult, type WriteTask } from './copy-write.js'
 import {
+  BEGUN,
   inWords,
   type MadeIn,
   packTasks,
+  STOP,
   WRITER_END,
   WRITER_READY,
   type WriteBatch,
@@ -74,7 +76,7 @@ const workerUrl = (): URL =>
 
 /** Opens what writes: in this thread at first, and in one of its own where there is much. */
 export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: WriterOptions = {}): CopyWriter => {
-  const stop = new Int32Array(new SharedArrayBuffer(4))
+  const stop = new Int32Array(new SharedArrayBuffer(8))
   /** of this thread, until the other one takes over */
   let made: MadeIn | undefined = new Map()
   let forget: number[] = []
@@ -84,6 +86,8 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
   let isReady = false
   let died: LiveError | undefined
   let closing = false
+  /** tasks that the thread began and told the end of */
+  let answered = 0
 
   const buffers: ArrayBuffer[] = []
   let batch: Waiting[] = []
@@ -118,6 +122,7 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
   const onReply = ({ data: buffer, results }: WriteReply): void => {
     buffers.push(buffer)
     const tasks = underWay.shift() ?? []
+    answered += results.filter(result => !(result !== 0 && 'skipped' in result)).length
     // the next is on its way before what came of this one is looked at
     send()
     for (const [n, { done }] of tasks.entries()) done(results[n] || { landing: 'done' })
@@ -131,8 +136,9 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
     isReady = false
     const lost = [...underWay.splice(0), batch].flat()
     batch = []
-    for (const { task, done } of lost) {
-      if (task.kind !== 'made') removeLeft(task)
+    const inWork = Atomics.load(stop, BEGUN) - answered - 1
+    for (const [n, { task, done }] of lost.entries()) {
+      if (task.kind !== 'made') removeLeft(task, n === inWork)
       done({ died })
     }
     changed()
@@ -171,7 +177,7 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
     return known
   }
   const performHere = (task: WriteTask, bytes: Uint8Array): WriteResult => {
-    if (stop[0] !== 0) return { skipped: true }
+    if (stop[STOP] !== 0) return { skipped: true }
     const keeps = task.overwrite && !task.isFresh
     return perform(task, bytes, keeps ? madeOf(task) : new Set())
   }
@@ -201,9 +207,9 @@ export const openWriter = ({ patience = PATIENCE, script = workerUrl() }: Writer
     async drain() {
       while (underWay.length > 0 || batch.length > 0) await change()
     },
-    stop: () => void Atomics.store(stop, 0, 1),
+    stop: () => void Atomics.store(stop, STOP, 1),
     async close() {
-      Atomics.store(stop, 0, 1)
+      Atomics.store(stop, STOP, 1)
       while (underWay.length > 0 || batch.length > 0) await change()
       closing = true
       if (!worker || isGone) return

@@ -148,7 +148,7 @@ export const planRestoreChanges = async (file: string, root: string): Promise<Re
       removed,
       steps: [
         ...(removed.length > 0 ? [`remove ${removed.length} names that were removed there too`] : []),
-        'put every file back: each is written under another name and gets its own when it is whole',
+        'put every file back: what may replace another is written under another name and gets its own when it is whole',
         'flush',
       ],
       findings: [],

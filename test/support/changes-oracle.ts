@@ -60,7 +60,9 @@ interface Seen {
 /** Reads a whole tree, every byte of it. */
 const treeOf = async (fs: Ext4): Promise<ReadonlyMap<string, Seen>> => {
   const tree = new Map<string, Seen>()
-  for await (const { path, stat } of walk(fs)) {
+  for await (const { path, stat: met } of walk(fs)) {
+    // a walk tells besides where it can be opened again
+    const { place: _, ...stat } = met
     let content: Uint8Array | undefined
     if (stat.kind === 'file') {
       const file = await fs.open(path)

@@ -162,7 +162,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   /** The same where nothing is to be waited for. */
   const statInMemory = (entry: InodeReference): Stat | undefined => {
     const head = headInMemory(inode_table_start + entry.startBlock, entry.offset)
-    return head && statOf(parsed(entry, head), ids)
+    const inode = head && parsed(entry, head)
+    return inode && isWhole(inode) ? statOf(inode, ids) : undefined
   }
   const behind = async (inode: Inode, length: number, field: string): Promise<Uint8Array> => {
     const place = placeOf(inode)

@@ -34,6 +34,24 @@ describe('patience', () => {
     expect(here).toBeLessThan(2000 / 40)
   })
 
+  test('bad places that take long to fail make the next go elsewhere too', () => {
+    let now = 0
+    const patience = openPatience(() => now)
+    let here = 0
+    for (let n = 0; n < 500; n++)
+      try {
+        patience.wait(4096, () => {
+          here++
+          now += 30_000
+          throw new Error('EIO')
+        })
+      } catch {
+        // as it is thrown
+      }
+    expect(here).toBeGreaterThan(2)
+    expect(here).toBeLessThan(15)
+  })
+
   test('one slow read among quick ones costs one turn', () => {
     const { read } = reading(n => (n === 3 ? 5 : 0.01))
     const found = Array.from({ length: 20 }, () => read())

@@ -178,12 +178,19 @@ describe('a thread that writes', () => {
   test('that dies ends the copy with IO and leaves no file that is not whole', async () => {
     const to = await fresh()
     const dies = script(`${ready} import { openSync, writeSync } from 'node:fs'
-      port.on('message', ({ strings: [directory, part] }) => {
-        writeSync(openSync(directory + part, 'wx'), 'half')
+      import { workerData } from 'node:worker_threads'
+      port.on('message', ({ strings }) => {
+        // the first is whole, the second is in work, and at the third's name is somebody else's
+        for (const [n, text] of ['whole', 'half', 'theirs'].entries()) {
+          if (n < 2) Atomics.add(workerData.stop, 1, 1)
+          writeSync(openSync(strings[n * 4] + strings[n * 4 + 1], 'wx'), text)
+        }
         process.exit(1)
       })`)
+    // all in one batch
     await failure(copyTo(to, directory(many()), { patience: 0, script: dies }), 'IO')
     expect(partsIn(to)).toEqual([])
+    for (const name of readdirSync(to)) expect(['whole', 'theirs']).toContain(await readFile(join(to, name), 'utf8'))
   })
 
   test.each([
