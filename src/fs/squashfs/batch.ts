@@ -89,7 +89,7 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
   async function* encode(compressor, blockSize, blocks, signal): AsyncGenerator<StoredBlock> {
     const args = [
       ...compressorArguments(compressor, blockSize),
-      ...['-no-fragments', '-no-duplicates', '-no-xattrs', '-no-progress', '-noI', '-noappend', '-mem', '32M'],
+      ...['-no-fragments', '-no-duplicates', '-no-xattrs', '-no-progress', '-noI', '-noappend', '-mem', '64M'],
       ...['-processors', String(threads), '-tar', '-all-time', '0', '-mkfs-time', '0'],
     ]
     const input = blocks[Symbol.asyncIterator]()

@@ -61,6 +61,8 @@ interface KeptBlock extends StoredAt {
 }
 
 const CACHE_BYTES = 6 << 20
+/** of those whose memory is taken again */
+const SHARED_BYTES = 3 << 20
 
 /**
  * Opens the data blocks of an image.
@@ -77,7 +79,7 @@ export const openBlocks = (
 ): BlockReader => {
   /** stored blocks on their way to a decoder */
   const inputs = openSpare()
-  const shared = openKept<string>(CACHE_BYTES)
+  const shared = openKept<string>(SHARED_BYTES)
   const kept = new Map<number, KeptBlock>()
   let keptBytes = 0
 
