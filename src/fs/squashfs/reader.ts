@@ -158,8 +158,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
     return xattr === 0xffff_ffff ? inode : { ...inode, xattr }
   }
   const placed = (stat: Stat, entry: InodeReference): Stat => ({ ...stat, place: referenceKey(entry) })
-  const statAt = async (entry: InodeReference): Promise<Stat> => statOf(await inodeAt(entry), ids)
-  /** The same where nothing is to be waited for. */
+  /** What `stat` tells where nothing is to be waited for. */
   const statInMemory = (entry: InodeReference): Stat | undefined => {
     const head = headInMemory(inode_table_start + entry.startBlock, entry.offset)
     const inode = head && parsed(entry, head)
@@ -339,7 +338,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
         const entry = names.get(name)
         if (!entry) throw notFound(pathBelow(path, name), 'file or directory')
         const stat = statInMemory(entry)
-        return stat ? placed(stat, entry) : statAt(entry).then(late => placed(late, entry))
+        return stat ? placed(stat, entry) : inodeAt(entry).then(late => placed(statOf(late, ids), entry))
       })
     },
     xattrs: async path => xattrsOf(await lookup(path)),
