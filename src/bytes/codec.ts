@@ -23,12 +23,18 @@ export interface StoredBlock {
   readonly compressed: boolean
 }
 
-/** Compresses blocks of at most `blockSize` bytes each, in order, one result a block, on as many cores as it likes. Blocks must not be empty. */
+/**
+ * Compresses blocks of at most `blockSize` bytes each, in order, one result a block, on as many cores as it likes. Blocks must not be
+ * empty.
+ *
+ * @param onDone  told of a block that is not looked at any more, so that its memory may be taken for another; not of every one
+ */
 export type BlockEncoder = (
   compressor: Compressor,
   blockSize: number,
   blocks: AsyncIterable<Uint8Array>,
   signal?: AbortSignal,
+  onDone?: (block: Uint8Array) => void,
 ) => AsyncIterable<StoredBlock>
 
 /** A block that its codec refuses: damaged, or larger than allowed. It knows no place; who read the block adds one and throws CORRUPT. */

@@ -13,7 +13,7 @@ const IN_FLIGHT = 2
  * @throws CANCELLED    the signal was aborted
  */
 export const poolEncoder = (pool: CodecPool): BlockEncoder =>
-  async function* (compressor, blockSize, blocks, signal) {
+  async function* (compressor, blockSize, blocks, signal, onDone) {
     checkEncodable(compressor)
     const { wait, release } = untilStopped(signal)
     const source = blocks[Symbol.asyncIterator]()
@@ -21,7 +21,9 @@ export const poolEncoder = (pool: CodecPool): BlockEncoder =>
     const encode = async (bytes: Uint8Array): Promise<StoredBlock> => {
       assert(bytes.length > 0 && bytes.length <= blockSize, `a block of ${bytes.length} bytes`)
       const smaller = await pool.encode(compressor, bytes, blockSize)
-      return smaller ? { bytes: smaller, compressed: true } : { bytes, compressed: false }
+      if (!smaller) return { bytes, compressed: false }
+      onDone?.(bytes)
+      return { bytes: smaller, compressed: true }
     }
     let more = true
     try {

@@ -77,7 +77,7 @@ export const runTool = async (name: string, args: readonly string[]): Promise<Pr
 
 /** A program that is being fed. */
 export interface FedProcess {
-  /** waits until the program takes more. @throws IO  it has ended */
+  /** waits until all is with the program, or on its way to it in a pipe. @throws IO  it has ended */
   write(bytes: Uint8Array): Promise<void>
   /** ends its input and waits for it. @throws IO  it failed */
   finish(): Promise<void>
@@ -126,7 +126,8 @@ export const startFed = async (
   return {
     async write(bytes) {
       if (stdin.destroyed) return ended
-      if (!stdin.write(bytes)) await Promise.race([new Promise(resolve => stdin.once('drain', resolve)), ended])
+      const taken = await new Promise<boolean>(resolve => stdin.write(bytes, error => resolve(!error)))
+      if (!taken) await ended
     },
     async finish() {
       stdin.end()

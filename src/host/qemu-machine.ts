@@ -42,6 +42,7 @@ const tell = (folder: string, command: string): Promise<boolean> =>
     }
     socket.setTimeout(MONITOR_MS, () => end(false))
     socket.once('error', () => end(false))
+    socket.once('close', () => end(false))
     let heard = ''
     socket.setEncoding('utf8').on('data', (text: string) => {
       heard += text

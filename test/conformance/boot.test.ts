@@ -29,6 +29,7 @@ const bootSector = (end: 'power off' | 'stand still'): Uint8Array => {
     ...[0xbc, LOADED_AT & 0xff, LOADED_AT >> 8], // mov sp, LOADED_AT
     ...[0xb8, 0x01, 0x03, 0xbb, LOADED_AT & 0xff, LOADED_AT >> 8], // mov ax, 0x0301: write one sector; mov bx, LOADED_AT
     ...[0xb9, 0x02, 0x00, 0xb6, 0x00, 0xcd, 0x13], // mov cx, 2: the second; mov dh, 0; int 0x13
+    0xfa, // cli: SeaBIOS, which says what it does by a timer, would say it between our letters
     ...[0xbe, at & 0xff, at >> 8], // mov si, message
     ...[0xac, 0x84, 0xc0, 0x74, 0x06], // next: lodsb; test al, al; jz done
     ...[0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5], // mov dx, COM1; out dx, al; jmp next

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
+import { inflateSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Device, WritableDevice } from '../../src/block/device.js'
 import { createFile } from '../../src/block/file.js'
@@ -124,6 +125,28 @@ tools.describe('squashfs, written', () => {
       sameBytes(await readFile(`${file}.again`), await readFile(`${file}.new`))
     },
   )
+
+  it.each(['pool', 'mksquashfs'] as const)('a block that %s is done with is not looked at any more', async how => {
+    const { below, bytes: noise } = random()
+    const given = Array.from({ length: 400 }, (_, n) => {
+      const length = n % 2 ? 4096 : 1 + below(4096)
+      return n % 3 ? new Uint8Array(length).fill(1 + (n % 100)) : noise(length)
+    })
+    const source = async function* (): AsyncGenerator<Uint8Array> {
+      for (const block of given) yield block.slice()
+    }
+    let done = 0
+    const onDone = (block: Uint8Array): void => {
+      done++
+      block.fill(0xee)
+    }
+    const settings = [GZIP.compressor, GZIP.blockSize, source(), undefined, onDone] as const
+    let at = 0
+    for await (const { bytes, compressed } of encoders[how](...settings))
+      sameBytes(compressed ? inflateSync(bytes) : bytes, given[at++]!)
+    expect(at).toBe(given.length)
+    expect(done).toBeGreaterThan(given.length / 2)
+  })
 
   it.each([
     '-comp xz -b 64K -Xbcj x86,arm -Xdict-size 8K',

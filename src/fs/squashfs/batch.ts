@@ -5,7 +5,7 @@ import { openSquashfs } from './reader.js'
 
 /** Runs mksquashfs once. It reads a tar from `input`; `open` gives the image it made, once `finished` has settled. */
 export interface MksquashfsRun {
-  /** @throws IO  the program has ended */
+  /** waits until all is with the program. @throws IO  it has ended */
   write(bytes: Uint8Array): Promise<void>
   /** ends the input and waits for the program. @throws IO  it failed, with its own words */
   finish(): Promise<Device>
@@ -86,7 +86,7 @@ interface Batch {
  * @throws IO  mksquashfs failed
  */
 export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEncoder =>
-  async function* encode(compressor, blockSize, blocks, signal): AsyncGenerator<StoredBlock> {
+  async function* encode(compressor, blockSize, blocks, signal, onDone): AsyncGenerator<StoredBlock> {
     const args = [
       ...compressorArguments(compressor, blockSize),
       ...['-no-fragments', '-no-duplicates', '-no-xattrs', '-no-progress', '-noI', '-noappend', '-mem', '64M'],
@@ -116,6 +116,7 @@ export const batchEncoder = (start: StartMksquashfs, threads: number): BlockEnco
         if (value.length % 512) await run.write(new Uint8Array(512 - (value.length % 512)))
         lengths.push(value.length)
         bytes += value.length
+        onDone?.(value)
       }
       if (!run) return undefined
       await run.write(new Uint8Array(1024))

@@ -1,5 +1,6 @@
-import { isZero } from '../../block/device.js'
+import { isZero, readInto } from '../../block/device.js'
 import type { BlockEncoder, Compressor, StoredBlock } from '../../bytes/codec.js'
+import { openSpare, type Spare } from '../../bytes/spare.js'
 import { LiveError } from '../../error.js'
 import { STORED } from './layout.js'
 import type { Output } from './output.js'
@@ -62,8 +63,10 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
   // What ends the walk ahead and the encoder at once when the walk behind fails.
   const over = new AbortController()
   const either = signal ? AbortSignal.any([signal, over.signal]) : over.signal
-  const ahead = toEncode(layout, { ...settings, signal: either }, decisions)
-  const encoded = encoder(compressor, blockSize, ahead, either)[Symbol.asyncIterator]()
+  const spare = openSpare()
+  const ahead = toEncode(layout, { ...settings, signal: either }, decisions, spare)
+  const onDone = (block: Uint8Array): void => giveBack(spare, block)
+  const encoded = encoder(compressor, blockSize, ahead, either, onDone)[Symbol.asyncIterator]()
   let coming = encoded.next()
   coming.catch(error => decisions.fail(error))
   const nextEncoded = async (): Promise<StoredBlock> => {
@@ -73,6 +76,9 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
     coming.catch(error => decisions.fail(error))
     return value
   }
+
+  const decisionOf = (piece: Fresh): Promise<Decision> =>
+    isRaw(piece, settings) ? decide(piece, settings, startFresh(piece, settings, spare)) : decisions.take()
 
   const files = new Map<FileNode, WrittenFile & { holeBytes: number; startBlock: number }>()
   for (const [file, { blockCount }] of layout.files)
@@ -120,7 +126,7 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
       }
       if (piece.kind === 'ends') {
         await copyRun()
-        const decision = isRaw(piece, settings) ? await decide(piece, settings) : await decisions.take()
+        const decision = await decisionOf(piece)
         const block = decision instanceof Uint8Array ? { bytes: decision, compressed: false } : await nextEncoded()
         fragments.push({ start: out.position, word: wordOf(block), from: FROM.encoded })
         await out.append(block.bytes)
@@ -135,9 +141,7 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
         current = file
         written.startBlock = out.position
       }
-      let decision: Decision
-      if (piece.kind !== 'fresh') decision = piece.kind
-      else decision = isRaw(piece, settings) ? await decide(piece, settings) : await decisions.take()
+      const decision = piece.kind === 'fresh' ? await decisionOf(piece) : piece.kind
       if (decision === 'hole') written.holeBytes += piece.length
       else if (decision === 'verbatim') {
         const at = file.reuse!.file.stored(block)!
@@ -177,7 +181,7 @@ const isRaw = (piece: Fresh, { rawData, rawFragments }: DataSettings): boolean =
   piece.kind === 'fresh' ? rawData : rawFragments
 
 /** What becomes of a fresh block; its bytes where it is kept as it is. @throws CORRUPT, IO  the source can't be read */
-const decide = async (piece: Fresh, settings: DataSettings, reading = startFresh(piece)): Promise<Decision> => {
+const decide = async (piece: Fresh, settings: DataSettings, reading: Reading): Promise<Decision> => {
   const bytes = await reading.bytes
   if (piece.kind === 'fresh' && isZero(bytes)) return 'hole'
   if (piece.kind === 'fresh' && (await isUnchanged(reading, bytes))) return 'verbatim'
@@ -189,6 +193,7 @@ async function* toEncode(
   layout: DataLayout,
   settings: DataSettings,
   decisions: Queue<Decision>,
+  spare: Spare,
 ): AsyncGenerator<Uint8Array> {
   const { signal } = settings
   const window: { readonly piece: Fresh; readonly reading: Reading }[] = []
@@ -197,12 +202,13 @@ async function* toEncode(
     const decision = await decide(piece, settings, reading)
     decisions.put(decision)
     if (decision === 'encode') yield await reading.bytes
+    else giveBack(spare, await reading.bytes)
   }
   try {
     for (const piece of layout.pieces()) {
       if ((piece.kind !== 'fresh' && piece.kind !== 'ends') || isRaw(piece, settings)) continue
       stopIf(signal)
-      window.push({ piece, reading: startFresh(piece) })
+      window.push({ piece, reading: startFresh(piece, settings, spare) })
       if (window.length >= settings.depth) yield* handOn()
     }
     while (window.length > 0) yield* handOn()
@@ -212,13 +218,15 @@ async function* toEncode(
   }
 }
 
-const readFresh = async (piece: Fresh): Promise<Uint8Array> => {
-  if (piece.kind === 'fresh') {
-    const { file, length } = piece
-    return file.content.read(piece.start, length)
-  }
-  const bytes = new Uint8Array(piece.length)
-  for (const { file, start, length, offset } of piece.ends) bytes.set(await file.content.read(start, length), offset)
+/** A block that nobody looks at any more. */
+const giveBack = (spare: Spare, { buffer }: Uint8Array): void => spare.give(buffer as SharedArrayBuffer)
+
+const readFresh = async (piece: Fresh, { blockSize }: DataSettings, spare: Spare): Promise<Uint8Array> => {
+  const bytes = new Uint8Array(spare.take(blockSize), 0, piece.length)
+  if (piece.kind === 'fresh') await readInto(piece.file.content, piece.start, bytes)
+  else
+    for (const { file, start, length, offset } of piece.ends)
+      await readInto(file.content, start, bytes.subarray(offset, offset + length))
   return bytes
 }
 
@@ -228,11 +236,11 @@ interface Reading {
   readonly old: Promise<Uint8Array> | undefined
 }
 
-const startFresh = (piece: Fresh): Reading => {
+const startFresh = (piece: Fresh, settings: DataSettings, spare: Spare): Reading => {
   // The old block first: the content may lie over it and finds it expanded then.
   const old = piece.kind === 'fresh' ? readOld(piece) : undefined
   old?.catch(() => undefined)
-  const bytes = readFresh(piece)
+  const bytes = readFresh(piece, settings, spare)
   bytes.catch(() => undefined)
   return { bytes, old }
 }
