@@ -1,5 +1,6 @@
-import type { Device } from '../../block/device.js'
+import { type Device, readInto } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
+import { openSpare, type Spare } from '../../bytes/spare.js'
 import { isLiveError } from '../../error.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry } from '../../fs/filesystem.js'
@@ -27,26 +28,42 @@ export interface Names {
   pathOf(side: Side, ino: number): string | undefined
 }
 
-/** The device of a side, a piece of it read beforehand. What can't be read in one piece is tried again where it is wanted. */
-const openWindow = async ({ volume }: Side, start: number, end: number): Promise<Device> => {
+/** A piece of the device of a side, read beforehand. */
+interface Window {
+  /** the whole device. What can't be read in one piece is tried again where it is wanted. */
+  readonly device: Device
+  /** nobody looks at it any more: its memory is for another one */
+  close(): void
+}
+
+/** Longer pieces than this are few. */
+const PIECE_MEMORY = 1 << 20
+
+const openWindow = async ({ volume }: Side, start: number, end: number, spare: Spare): Promise<Window> => {
   const { cached, device } = volume
-  const bytes =
-    start < end && end <= device.size
-      ? await device.read(start, end - start).catch((error: unknown) => {
-          if (isLiveError(error)) return undefined
-          throw error
-        })
-      : undefined
-  if (!bytes) return cached
+  const memory = spare.take(Math.max(end - start, PIECE_MEMORY))
+  const close = (): void => spare.give(memory)
+  const bytes = new Uint8Array(memory, 0, Math.max(end - start, 0))
+  let isRead = bytes.length > 0 && end <= device.size
+  try {
+    if (isRead) await readInto(device, start, bytes)
+  } catch (error) {
+    if (!isLiveError(error)) throw error
+    isRead = false
+  }
+  if (!isRead) return { device: cached, close }
   return {
-    name: device.name,
-    size: device.size,
-    // A directory only looks at its bytes and keeps none.
-    read: async (offset, length) =>
-      offset >= start && offset + length <= end
-        ? bytes.subarray(offset - start, offset - start + length)
-        : cached.read(offset, length),
-    close: async () => {},
+    device: {
+      name: device.name,
+      size: device.size,
+      // A directory only looks at its bytes and keeps none.
+      read: async (offset, length) =>
+        offset >= start && offset + length <= end
+          ? bytes.subarray(offset - start, offset - start + length)
+          : cached.read(offset, length),
+      close: async () => {},
+    },
+    close,
   }
 }
 
@@ -109,12 +126,14 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
   ].sort((a, b) => a.start - b.start)
   const device = base.volume.device
   const pieces = hulls(inBase, ({ start }) => ({ start, end: Math.min(start + blockSize, device.size) }))
+  const spare = openSpare()
   for await (const { items, window } of ahead(pieces, PIECES_AHEAD, async ({ start, end, items }) => ({
     items,
-    window: await openWindow(base, start, end),
+    window: await openWindow(base, start, end, spare),
   }))) {
     stopIfAborted(signal)
-    for (const { ino, side } of items) await readOne(ino, side, window)
+    for (const { ino, side } of items) await readOne(ino, side, window.device)
+    window.close()
   }
   // In the root each of them has a chunk of the overlay.
   const inRoot = [...swept.root].sort((a, b) => placeOf(a) - placeOf(b))
