@@ -6,8 +6,11 @@ export interface Spare {
   give(memory: SharedArrayBuffer): void
 }
 
-/** Steps in which it grows. */
+/** Steps in which it grows; what is smaller has a power of two. */
 const GRAIN = 65536
+
+const roomFor = (size: number): number =>
+  size < GRAIN ? 2 ** Math.ceil(Math.log2(Math.max(size, 1))) : Math.ceil(size / GRAIN) * GRAIN
 
 /**
  * Shared memory that is taken again and again: as many pieces as were needed at once. Fresh memory for each would cost page
@@ -18,7 +21,7 @@ export const openSpare = (): Spare => {
   return {
     take(size) {
       const memory = free.pop()
-      return memory && memory.byteLength >= size ? memory : new SharedArrayBuffer(Math.ceil(size / GRAIN) * GRAIN)
+      return memory && memory.byteLength >= size ? memory : new SharedArrayBuffer(roomFor(size))
     },
     give: memory => void free.push(memory),
   }
