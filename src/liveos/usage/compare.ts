@@ -1,6 +1,7 @@
-import type { Device } from '../../block/device.js'
+import { type Device, readInto } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
 import type { Store } from '../../block/snapshot/store.js'
+import { openSpare, type Spare } from '../../bytes/spare.js'
 import { isLiveError, LiveError } from '../../error.js'
 import type { Stack } from '../stack.js'
 import type { Pieces } from './pieces.js'
@@ -25,6 +26,9 @@ const WINDOWS_AT_ONCE = 8
 /** Bytes that are read although nobody wants them, rather than beginning another read. */
 const GAP = 16_384
 
+/** Bytes of a device; the end is exclusive. */
+type Range = readonly [start: number, end: number]
+
 /** Bytes from one place, or why they can't be read. */
 interface Span {
   readonly start: number
@@ -32,18 +36,45 @@ interface Span {
   readonly bytes: Uint8Array | LiveError
 }
 
-const readSpan = async (start: number, end: number, read: () => Promise<Uint8Array>): Promise<Span> => {
-  try {
-    return { start, end, bytes: await read() }
-  } catch (error) {
-    if (!isLiveError(error) || error.code === 'CANCELLED') throw error
-    return { start, end, bytes: error }
+/**
+ * Reads ranges side by side. Their bytes are good until `close`.
+ *
+ * @param known  bytes of a range that need no reading
+ */
+const readSpans = async (
+  device: Device,
+  ranges: readonly Range[],
+  spare: Spare,
+  known: (range: Range) => Uint8Array | undefined = () => undefined,
+): Promise<{ readonly spans: readonly Span[]; close(): void }> => {
+  // One piece of memory for all of them: many small ones would each come to be as large as the largest.
+  const ready = ranges.map(known)
+  const memory = spare.take(ranges.reduce((sum, [start, end], n) => sum + (ready[n] ? 0 : end - start), 0))
+  let filled = 0
+  const read = async (start: number, end: number, target: Uint8Array): Promise<Span> => {
+    try {
+      await readInto(device, start, target)
+      return { start, end, bytes: target }
+    } catch (error) {
+      if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+      return { start, end, bytes: error }
+    }
   }
+  const spans = await Promise.all(
+    ranges.map(([start, end], n): Span | Promise<Span> => {
+      const bytes = ready[n]
+      if (bytes) return { start, end, bytes }
+      const target = new Uint8Array(memory, filled, end - start)
+      filled += end - start
+      return read(start, end, target)
+    }),
+  )
+  return { spans, close: () => spare.give(memory) }
 }
 
 /** Ranges joined where they lie close together. They come and stay in order; ends are exclusive. */
-const joinRanges = (ranges: Iterable<readonly [number, number]>, most: number): (readonly [number, number])[] => {
-  const joined: (readonly [number, number])[] = []
+const joinRanges = (ranges: Iterable<Range>, most: number): Range[] => {
+  const joined: Range[] = []
   for (const [start, end] of ranges) {
     const last = joined.at(-1)
     if (last && start - last[1] <= GAP && end - last[0] <= most) joined[joined.length - 1] = [last[0], end]
@@ -54,62 +85,55 @@ const joinRanges = (ranges: Iterable<readonly [number, number]>, most: number): 
 
 /** How a base is read: each part once, in its order. */
 interface BaseReader {
+  readonly device: Device
   readonly window: number
   readonly windowsAtOnce: number
-  read(ranges: readonly (readonly [number, number])[]): Promise<readonly Span[]>
+  /** what is read of it for some ranges, in order */
+  cover(ranges: readonly Range[]): readonly Range[]
+  /** of these: what stands there without being read */
+  known?(range: Range): Uint8Array | undefined
 }
 
-const plainReader = (origin: Device, chunkSize: number): BaseReader => ({
-  window: Math.max(WINDOW, chunkSize),
-  windowsAtOnce: WINDOWS_AT_ONCE,
-  read: ranges =>
-    Promise.all(
-      joinRanges(ranges, Math.max(WINDOW, chunkSize)).map(([start, end]) =>
-        readSpan(start, end, () => origin.read(start, end - start)),
-      ),
-    ),
-})
+const plainReader = (origin: Device, chunkSize: number): BaseReader => {
+  const window = Math.max(WINDOW, chunkSize)
+  return { device: origin, window, windowsAtOnce: WINDOWS_AT_ONCE, cover: ranges => joinRanges(ranges, window) }
+}
 
-/** Blocks are asked for by number: a read by offset would expand some ahead that nobody wants. */
+/** Whole blocks: of others a part would be expanded twice. */
 const squashedReader = ({ base, pool }: Stack, chunkSize: number): BaseReader | undefined => {
   if (!base.squashfs) return undefined
   const { file } = base.squashfs
   const { blockSize, blockCount } = file
+  const zeros = new Uint8Array(blockSize)
   return {
+    device: file,
     window: Math.max(blockSize, chunkSize),
     windowsAtOnce: Math.max(2, pool.threads * 3),
-    read(ranges) {
+    cover(ranges) {
       const blocks = new Set<number>()
       for (const [start, end] of ranges)
         for (let block = Math.floor(start / blockSize); block * blockSize < end; block++) blocks.add(block)
-      return Promise.all(
-        Array.from(blocks, block => {
-          const start = block * blockSize
-          const length = Math.min(blockSize, file.size - start)
-          return readSpan(start, start + length, () =>
-            block < blockCount ? file.readBlock(block) : file.read(start, length),
-          )
-        }),
-      )
+      return Array.from(blocks, block => [block * blockSize, Math.min((block + 1) * blockSize, file.size)])
+    },
+    known([start, end]) {
+      const block = start / blockSize
+      return block < blockCount && !file.stored(block) ? zeros.subarray(0, end - start) : undefined
     },
   }
 }
 
-/** The chunks `from` to before `to` of a store, each its own view; chunks that lie close together are one read. */
+/** The chunks `from` to before `to` of a store, each its own view, good until `close`; chunks that lie close together are one read. */
 const readChunks = async (
   cow: Device,
   { exceptions, chunkSize }: Store,
   from: number,
   to: number,
-): Promise<readonly (Uint8Array | LiveError)[]> => {
+  spare: Spare,
+): Promise<{ readonly chunks: readonly (Uint8Array | LiveError)[]; close(): void }> => {
   const places = Array.from({ length: to - from }, (_, n) => exceptions.newChunkAt(from + n) * chunkSize)
   const order = places.map((_, n) => n).sort((a, b) => places[a]! - places[b]!)
-  const ranges = order.map(n => [places[n]!, places[n]! + chunkSize] as const)
-  const spans = await Promise.all(
-    joinRanges(ranges, Math.max(WINDOW, chunkSize)).map(([start, end]) =>
-      readSpan(start, end, () => cow.read(start, end - start)),
-    ),
-  )
+  const ranges = order.map((n): Range => [places[n]!, places[n]! + chunkSize])
+  const { spans, close } = await readSpans(cow, joinRanges(ranges, Math.max(WINDOW, chunkSize)), spare)
   const chunks: (Uint8Array | LiveError)[] = new Array(places.length)
   let span = 0
   for (const n of order) {
@@ -118,7 +142,7 @@ const readChunks = async (
     const skip = places[n]! - start
     chunks[n] = bytes instanceof Uint8Array ? bytes.subarray(skip, skip + chunkSize) : bytes
   }
-  return chunks
+  return { chunks, close }
 }
 
 const sameBytes = (a: Uint8Array, aStart: number, b: Uint8Array, bStart: number, length: number): boolean =>
@@ -174,17 +198,22 @@ export const compareWithBase = async (
   }
   starts.push(exceptions.count)
   let done = 0
+  const spare = { base: openSpare(), cow: openSpare() }
 
   const compare = async (from: number, to: number): Promise<void> => {
     if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while chunks were being compared', {}, signal.reason)
-    const ranges = Array.from({ length: to - from }, (_, n): readonly [number, number] => {
+    const ranges = Array.from({ length: to - from }, (_, n): Range => {
       const start = exceptions.oldChunkAt(from + n) * chunkSize
       return [start, Math.min(start + chunkSize, origin.size)]
     })
-    const [spans, chunks] = await Promise.all([base.read(ranges), readChunks(cow, store, from, to)])
+    const [before, after] = await Promise.all([
+      readSpans(base.device, base.cover(ranges), spare.base, base.known),
+      readChunks(cow, store, from, to, spare.cow),
+    ])
+    const { spans } = before
     let firstSpan = 0
     for (let index = from; index < to; index++) {
-      const chunk = chunks[index - from]!
+      const chunk = after.chunks[index - from]!
       const chunkStart = exceptions.oldChunkAt(index) * chunkSize
       while (spans[firstSpan] && spans[firstSpan]!.end <= chunkStart) firstSpan++
       for (let part = 0; part < pieces.piecesPerChunk; part++) {
@@ -200,6 +229,8 @@ export const compareWithBase = async (
         }
       }
     }
+    before.close()
+    after.close()
     done += (to - from) * chunkSize
     onProgress?.(done, exceptions.count * chunkSize)
   }
