@@ -89,9 +89,14 @@ export const lookImages = async (dir, size, layout, once, say, squashed) => {
     await storeOfDifference(path, root, changed, layout)
     rmSync(changed)
   })
-  const squash = await once(join(folder, 'squashfs.img'), say, path =>
-    run(squashCommand(folder, path, ['-comp', 'zstd', '-Xcompression-level', '3', '-b', '131072'])),
-  )
+  const squashes = []
+  for (const [comp, name, ...more] of [
+    ['zstd', 'squashfs.img', '-Xcompression-level', '3'],
+    ['xz', 'squashfs-xz.img'],
+  ]) {
+    const args = ['-comp', comp, '-b', '131072', ...more]
+    squashes.push({ comp, path: await once(join(folder, name), say, path => run(squashCommand(folder, path, args))) })
+  }
   const iso = await once(join(folder, 'live.iso'), say, path =>
     run([
       'xorriso',
@@ -108,7 +113,7 @@ export const lookImages = async (dir, size, layout, once, say, squashed) => {
       `LiveOS/squashfs.img=${squashed}`,
     ]),
   )
-  return { root, overlay, squash, iso }
+  return { root, overlay, squashes, iso }
 }
 
 /** Seconds that the pool needs for the blocks of the base that a look at it expands, and nothing else. */
@@ -157,13 +162,14 @@ export const benchLook = async ({ dir, size, liveos, command, best, once, say, s
   const raw = ['--base', made.root, '--overlay', made.overlay]
   await add('diff, raw root', ['diff', ...raw], { target: 3 })
   await add('usage, raw root', ['usage', ...raw], { target: 3 })
-  const squashedPair = ['--base', made.squash, '--overlay', made.overlay]
-  for (const [verb, look] of [
-    ['diff', stack => liveos.readChanges(stack)],
-    ['usage', stack => liveos.readOverlayUsage(stack)],
-  ]) {
-    const decoding = await decodingSeconds(liveos, made.squash, made.overlay, look)
-    await add(`${verb}, squashed root`, [verb, ...squashedPair], { decoding })
-  }
+  for (const { comp, path } of made.squashes)
+    for (const [verb, look] of [
+      ['diff', stack => liveos.readChanges(stack)],
+      ['usage', stack => liveos.readOverlayUsage(stack)],
+    ]) {
+      const decoding = await decodingSeconds(liveos, path, made.overlay, look)
+      const what = `${verb}, squashed root, ${comp}`
+      await add(what, [verb, '--base', path, '--overlay', made.overlay], { decoding, raw: `${verb}, raw root` })
+    }
   return rows
 }

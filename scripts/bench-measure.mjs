@@ -6,6 +6,10 @@ import { availableParallelism } from 'node:os'
 const SAMPLE_MS = 100
 /** The kernel walks all pages of a process to tell its PSS: looking takes at most one part in so many of the time. */
 const SAMPLE_SHARE = 50
+/** In the first seconds, which are all that a short program has, it takes more: peaks would be missed. */
+const FIRST_MS = 5000
+const FIRST_SHARE = 5
+const FIRST_SAMPLE_MS = 25
 const TICKS = 100
 
 /** Seconds of CPU and bytes written by all children that have ended and been waited for, and their children. */
@@ -87,9 +91,14 @@ export const measure = ([program, ...args], { env = process.env, codes = [0] } =
       const { pss, rss } = memoryOf(child.pid)
       peak.pss = Math.max(peak.pss, pss)
       peak.rss = Math.max(peak.rss, rss)
-      timer = setTimeout(look, Math.max(SAMPLE_MS, (performance.now() - began) * SAMPLE_SHARE))
+      const isFirst = Number(process.hrtime.bigint() - start) / 1e6 < FIRST_MS
+      const took = performance.now() - began
+      timer = setTimeout(
+        look,
+        Math.max(isFirst ? FIRST_SAMPLE_MS : SAMPLE_MS, took * (isFirst ? FIRST_SHARE : SAMPLE_SHARE)),
+      )
     }
-    timer = setTimeout(look, SAMPLE_MS)
+    timer = setTimeout(look, FIRST_SAMPLE_MS)
     let wall = 0
     child.on('exit', () => {
       wall = Number(process.hrtime.bigint() - start) / 1e9

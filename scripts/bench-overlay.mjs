@@ -10,12 +10,12 @@ import { lookImages } from './bench-look.mjs'
  * @param best  measures a command three times and gives the quickest
  */
 export const benchOverlay = async ({ dir, size, layout, command, best, timed, once, say, squashed }) => {
-  const { root, squash, overlay } = await lookImages(dir, size, layout, once, say, squashed)
+  const { root, squashes, overlay } = await lookImages(dir, size, layout, once, say, squashed)
   const rows = []
   const overlayBytes = statSync(overlay).size
   for (const [kind, base] of [
     ['raw', root],
-    ['squashed', squash],
+    ['squashed', squashes[0].path],
   ]) {
     const what = `doctor, ${kind} root, without e2fsck`
     const args = ['doctor', '--no-fsck', '--base', base, '--overlay', overlay]

@@ -121,8 +121,8 @@ lines of their own, where it was measured: a process that reads the merged root 
 
 /** What a look at a squashed root takes beyond the same look at the raw one, a row each where both were measured. */
 const beyondRaw = rows =>
-  rows.flatMap(({ what, wall, cpu, decoding }) => {
-    const raw = decoding && rows.find(row => row.what === what.replace('squashed', 'raw'))
+  rows.flatMap(({ what, wall, cpu, decoding, raw: ofRaw }) => {
+    const raw = decoding && rows.find(row => row.what === ofRaw)
     if (!raw) return []
     const beyond = wall - raw.wall
     const times = beyond / decoding.seconds
@@ -140,7 +140,7 @@ const beyondRaw = rows =>
 
 const lookPart = part => `## Looking inside
 
-${where(part)} For diff and usage a root of twice that size, with 300 MiB of files written and some removed by debugfs; squashed with zstd.
+${where(part)} For diff and usage a root of twice that size, with 300 MiB of files written and some removed by debugfs; squashed in blocks of 128 KiB.
 
 ${table(
   ['', 'wall s', 'CPU s', 'peak MiB', 'decoding alone, s', 'wanted', ''],
