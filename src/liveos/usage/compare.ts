@@ -61,7 +61,7 @@ const readSpans = async (
     }
   }
   const spans = await Promise.all(
-    ranges.map(([start, end], n): Span | Promise<Span> => {
+    ranges.map(async ([start, end], n): Promise<Span> => {
       const bytes = ready[n]
       if (bytes) return { start, end, bytes }
       const target = new Uint8Array(memory, filled, end - start)
