@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, statfs } from 'node:fs/promises'
 import { LiveError, systemError } from '../error.js'
-import { checkRange, type Device } from './device.js'
+import { checkRange, type Device, type PlacingDevice } from './device.js'
 import { openFile } from './file.js'
 
 /** A Device for reading back what was written, that says where its bytes come from. */
@@ -56,7 +56,10 @@ const openDirect = async (path: string, buffer: Uint8Array): Promise<FileHandle 
  * @throws IO  the medium can't be read
  * @see open(2), O_DIRECT
  */
-export const openReadBack = async (path: string, { name = path }: { name?: string } = {}): Promise<ReadBackDevice> => {
+export const openReadBack = async (
+  path: string,
+  { name = path }: { name?: string } = {},
+): Promise<ReadBackDevice & PlacingDevice> => {
   const buffered = await openFile(path, { name })
   const buffer = alignedBuffer()
   let handle: FileHandle | undefined
@@ -68,14 +71,14 @@ export const openReadBack = async (path: string, { name = path }: { name?: strin
   }
   const { size } = buffered
   if (!handle) {
-    const { read, close } = buffered
-    return { name, path, size, from: 'page cache', read, close }
+    const { read, readInto, close } = buffered
+    return { name, path, size, from: 'page cache', read, readInto, close }
   }
   await buffered.close()
   const direct = handle
 
-  const readPieces = async (offset: number, length: number): Promise<Uint8Array> => {
-    const bytes = Buffer.allocUnsafeSlow(length)
+  const readPieces = async (offset: number, bytes: Uint8Array): Promise<void> => {
+    const { length } = bytes
     const end = offset + length
     for (let at = offset; at < end; ) {
       const start = at - (at % ALIGNMENT)
@@ -96,7 +99,6 @@ export const openReadBack = async (path: string, { name = path }: { name?: strin
       bytes.set(buffer.subarray(at - start, at - start + count), at - offset)
       at += count
     }
-    return bytes
   }
 
   // One aligned buffer serves all reads, so they take turns.
@@ -106,18 +108,27 @@ export const openReadBack = async (path: string, { name = path }: { name?: strin
     last = turn.catch(() => {})
     return turn
   }
-  const device: ReadBackDevice = {
+  const place = async (offset: number, bytes: Uint8Array): Promise<void> => {
+    try {
+      await inTurn(() => readPieces(offset, bytes))
+    } catch (error) {
+      throw systemError(error, `reading ${bytes.length} bytes at ${offset} of ${path}`)
+    }
+  }
+  const device: ReadBackDevice & PlacingDevice = {
     name,
     path,
     size,
     from: 'medium',
     async read(offset, length) {
       checkRange(device, offset, length)
-      try {
-        return await inTurn(() => readPieces(offset, length))
-      } catch (error) {
-        throw systemError(error, `reading ${length} bytes at ${offset} of ${path}`)
-      }
+      const bytes = Buffer.allocUnsafeSlow(length)
+      await place(offset, bytes)
+      return bytes
+    },
+    async readInto(offset, target) {
+      checkRange(device, offset, target.length)
+      await place(offset, target)
     },
     close: () => inTurn(() => direct.close()),
   }

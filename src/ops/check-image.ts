@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { Device } from '../block/device.js'
-import { isZero } from '../block/device.js'
+import { type Device, isZero, readInto } from '../block/device.js'
+import { openSpare, type Spare } from '../bytes/spare.js'
 import { corrupt, LiveError } from '../error.js'
 import { pathBelow, type Xattr } from '../fs/filesystem.js'
 import { FROM, type WrittenFile } from '../fs/squashfs/data-writer.js'
@@ -105,7 +105,8 @@ const checkFile = async (
       expected,
       found,
     })
-  const copies = copyComparer(node, file, differs)
+  const spare = openSpare()
+  const copies = copyComparer(node, file, differs, spare)
   const depth = Math.max(1, decoder?.depth ?? 1)
   const window: Promise<void>[] = []
   const blocks = record.from.length
@@ -118,7 +119,7 @@ const checkFile = async (
       const check =
         from === FROM.hole
           ? checkHole(node, file, block, length, differs)
-          : checkEncoded(node, file, block, length, differs)
+          : checkEncoded(node, file, block, length, differs, spare)
       check.catch(() => undefined)
       window.push(check)
       if (window.length >= depth) await window.shift()
@@ -164,24 +165,47 @@ const checkEncoded = async (
   block: number,
   length: number,
   differs: Differs,
+  spare: Spare,
 ): Promise<void> => {
-  const [found, expected] = await Promise.all([
-    file.readBlock(block),
-    node.content.read(block * file.blockSize, length),
-  ])
-  if (!equal(found, expected)) throw differs(block, 'the bytes of the merged view', 'other bytes')
+  const start = block * file.blockSize
+  await withBoth(spare, length, async (found, expected) => {
+    await settled(readInto(file, start, found), readInto(node.content, start, expected))
+    if (!equal(found, expected)) throw differs(block, 'the bytes of the merged view', 'other bytes')
+  })
+}
+
+/** Waits for both, whatever becomes of them: none may write into memory that is somebody else's by then. */
+const settled = async (...both: readonly Promise<void>[]): Promise<void> => {
+  for (const result of await Promise.allSettled(both)) if (result.status === 'rejected') throw result.reason
+}
+
+/** Two pieces of memory to compare, taken for the time of `work`. */
+const withBoth = async (
+  spare: Spare,
+  length: number,
+  work: (found: Uint8Array, expected: Uint8Array) => Promise<void>,
+): Promise<void> => {
+  const [found, expected] = [spare.take(length), spare.take(length)]
+  try {
+    await work(new Uint8Array(found, 0, length), new Uint8Array(expected, 0, length))
+  } finally {
+    spare.give(found)
+    spare.give(expected)
+  }
 }
 
 /** Compares taken over blocks with their source, neighbours together. */
-const copyComparer = (node: FileNode, file: SquashFile, differs: Differs) => {
+const copyComparer = (node: FileNode, file: SquashFile, differs: Differs, spare: Spare) => {
   let run: { block: number; from: number; to: number; size: number } | undefined
   const end = async (): Promise<void> => {
     if (!run) return
     const { block, from, to, size } = run
     run = undefined
-    const [expected, found] = await Promise.all([node.reuse!.file.readStored(from, size), file.readStored(to, size)])
-    if (!equal(expected, found))
-      throw differs(block, 'the bytes of the old image (this block or one close behind it)', 'other bytes')
+    await withBoth(spare, size, async (found, expected) => {
+      await settled(file.readStoredInto(to, found), node.reuse!.file.readStoredInto(from, expected))
+      if (!equal(expected, found))
+        throw differs(block, 'the bytes of the old image (this block or one close behind it)', 'other bytes')
+    })
   }
   return {
     end,

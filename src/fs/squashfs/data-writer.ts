@@ -93,13 +93,16 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
   let done = 0
   let current: FileNode | undefined
 
+  const copied = new Uint8Array(COPY)
   const copyRun = async (): Promise<void> => {
     if (!run) return
     const { file, offset, size } = run
     run = undefined
     for (let at = 0; at < size; at += COPY) {
       stopIf(signal)
-      await out.append(await file.reuse!.file.readStored(offset + at, Math.min(COPY, size - at)))
+      const bytes = copied.subarray(0, Math.min(COPY, size - at))
+      await file.reuse!.file.readStoredInto(offset + at, bytes)
+      await out.append(bytes)
     }
   }
   /** Neighbours on the old medium go over in one run. */

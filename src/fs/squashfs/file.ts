@@ -1,4 +1,12 @@
-import { checkRange, clear, type Extent, type PlacingDevice, type SparseDevice } from '../../block/device.js'
+import {
+  checkRange,
+  clear,
+  type Device,
+  type Extent,
+  type PlacingDevice,
+  readInto,
+  type SparseDevice,
+} from '../../block/device.js'
 import type { BlockReader, StoredAt } from './blocks.js'
 
 /** A regular file in a squashfs, with what a writer needs to take its blocks over as they are. */
@@ -16,12 +24,15 @@ export interface SquashFile extends SparseDevice, PlacingDevice {
   lengthOf(block: number): number
   /** a block expanded. Not to be changed. @throws CORRUPT, IO */
   readBlock(block: number): Promise<Uint8Array>
-  /** a block's bytes as they stand in the image, and as many as fit behind it up to `maxSize` bytes. @throws IO */
+  /** bytes as they stand in the image: those of a block, or of several that stand one behind the other. @throws IO */
   readStored(offset: number, size: number): Promise<Uint8Array>
+  /** the same bytes, as many as `target` takes */
+  readStoredInto(offset: number, target: Uint8Array): Promise<void>
 }
 
 /** What a file is made from; the reader has checked all of it. */
 export interface SquashFileParts {
+  readonly image: Device
   readonly name: string
   readonly size: number
   readonly blockSize: number
@@ -37,14 +48,13 @@ export interface SquashFileParts {
       }
     | undefined
   readonly blocks: BlockReader
-  readStored(offset: number, size: number): Promise<Uint8Array>
 }
 
 const NO_OFFSETS = new Float64Array(0)
 
 /** Makes the Device of a file. Reading in sequence keeps `blocks.depth` blocks in flight. */
 export const squashFile = (parts: SquashFileParts): SquashFile => {
-  const { name, size, blockSize, sizes, compressed, blocks, tail } = parts
+  const { image, name, size, blockSize, sizes, compressed, blocks, tail } = parts
   const blockCount = sizes.length
   // Most files are a tail and nothing else.
   const offsets = blockCount === 0 ? NO_OFFSETS : new Float64Array(blockCount + 1)
@@ -83,7 +93,8 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
     stored,
     lengthOf,
     readBlock,
-    readStored: parts.readStored,
+    readStored: (offset, size) => image.read(offset, size),
+    readStoredInto: (offset, target) => readInto(image, offset, target),
     async read(offset, length) {
       checkRange(this, offset, length)
       if (length === 0) return new Uint8Array(0)

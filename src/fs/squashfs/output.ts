@@ -6,6 +6,7 @@ const BUFFER = 1 << 20
 export interface Output {
   /** position behind what was appended, bytes */
   readonly position: number
+  /** copies the bytes: they are the caller's again afterwards */
   append(bytes: Uint8Array): Promise<void>
   /** writes what is left and waits for it; flushes nothing */
   drain(): Promise<void>

@@ -301,7 +301,7 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
       startBlock: inode.startBlock,
       tail,
       blocks,
-      readStored: (offset, size) => image.read(offset, size),
+      image,
     })
   }
 

@@ -29,7 +29,7 @@ const made = (depth: number): { file: SquashFile; bytes: Uint8Array; decoded: nu
     startBlock: 0,
     tail: undefined,
     blocks: openBlocks(image, 'gzip', decode, depth),
-    readStored: (offset, size) => image.read(offset, size),
+    image,
   })
   return { file, bytes, decoded }
 }
