@@ -6,14 +6,16 @@ export type Make = (memory: Uint8Array) => Promise<number>
 /** Bytes that are made once and looked at often, by a key. */
 export interface Kept<K> {
   /**
-   * What `look` makes of the bytes. It has them only during the call: their memory is taken again for others.
+   * What `look` makes of the bytes. It has them only until it is done: their memory is taken again for others.
    *
    * @param size  bytes that `make` fills at most
    * @param make  called where they aren't there; all who wait for one key share one call, and a failure, which is not kept
    */
-  use<T>(key: K, size: number, make: Make, look: (bytes: Uint8Array) => T): Promise<T>
+  use<T>(key: K, size: number, make: Make, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T>
   /** The same for a `use` that follows soon, which meets the failure. */
   ahead(key: K, size: number, make: Make): void
+  /** True where a `use` would make nothing. */
+  has(key: K): boolean
 }
 
 interface Entry {
@@ -73,11 +75,12 @@ export const openKept = <K>(most: number): Kept<K> => {
       const entry = get(key, length, fill)
       entry.users++
       try {
-        return look(await entry.bytes)
+        return await look(await entry.bytes)
       } finally {
         leave(entry)
       }
     },
     ahead: (key, length, fill) => void get(key, length, fill),
+    has: key => kept.has(key),
   }
 }

@@ -42,8 +42,8 @@ export interface BlockReader {
   take(at: StoredAt, field: string): Promise<Uint8Array>
   /** a block expanded into `target`, which is as long as it; where it fails nothing writes there later */
   readInto(at: StoredAt, field: string, target: Uint8Array): Promise<void>
-  /** What `look` makes of a block. It has the bytes only during the call: their memory is taken again for other blocks. */
-  use<T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T>
+  /** What `look` makes of a block. It has the bytes only until it is done: their memory is taken again for other blocks. */
+  use<T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T>
   /** the same for a block whose expanded length nobody tells: at most `at.length` bytes */
   useUpTo<T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T>
   /** starts reading a block that `read` or `take` will be asked for soon */
@@ -155,7 +155,7 @@ export const openBlocks = (
     `${offset} ${size} ${compressed} ${length} ${isExact}`
   const use =
     (isExact: boolean) =>
-    <T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T): Promise<T> =>
+    <T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T> =>
       shared.use(keyOf(at, isExact), at.length, placeKept(at, field, isExact), look)
 
   const find = (at: StoredAt): KeptBlock | undefined => {
@@ -165,6 +165,7 @@ export const openBlocks = (
   }
 
   const place = async (at: StoredAt, field: string, target: Uint8Array): Promise<void> => {
+    if (shared.has(keyOf(at, true))) return use(true)(at, field, bytes => target.set(bytes))
     const known = find(at)
     const isDirect = !at.compressed || (decodeInto && target.buffer instanceof SharedArrayBuffer)
     if (known || !isDirect) {

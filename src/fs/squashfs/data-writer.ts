@@ -187,7 +187,7 @@ const isRaw = (piece: Fresh, { rawData, rawFragments }: DataSettings): boolean =
 const decide = async (piece: Fresh, settings: DataSettings, reading: Reading): Promise<Decision> => {
   const bytes = await reading.bytes
   if (piece.kind === 'fresh' && isZero(bytes)) return 'hole'
-  if (piece.kind === 'fresh' && (await isUnchanged(reading, bytes))) return 'verbatim'
+  if (await reading.isUnchanged) return 'verbatim'
   return isRaw(piece, settings) ? bytes : 'encode'
 }
 
@@ -233,35 +233,29 @@ const readFresh = async (piece: Fresh, { blockSize }: DataSettings, spare: Spare
   return bytes
 }
 
-/** A fresh block on its way, and what stood there before, to be compared; undefined where nothing of its length did. */
+/** A fresh block on its way. */
 interface Reading {
   readonly bytes: Promise<Uint8Array>
-  readonly old: Promise<Uint8Array> | undefined
+  /** It came out as what stood there before, so that keeps its old form. */
+  readonly isUnchanged: Promise<boolean>
 }
 
 const startFresh = (piece: Fresh, settings: DataSettings, spare: Spare): Reading => {
-  // The old block first: the content may lie over it and finds it expanded then.
-  const old = piece.kind === 'fresh' ? readOld(piece) : undefined
-  old?.catch(() => undefined)
+  const old = piece.kind === 'fresh' ? oldOf(piece) : undefined
+  // The old block first: the content may lie over it and finds it expanded then. One that can't be read is simply no match.
+  const isUnchanged = old
+    ? old.file.useBlock(old.block, async was => Buffer.compare(was, await bytes) === 0).catch(() => false)
+    : Promise.resolve(false)
   const bytes = readFresh(piece, settings, spare)
   bytes.catch(() => undefined)
-  return { bytes, old }
+  return { bytes, isUnchanged }
 }
 
-const readOld = ({ file, block, length }: Extract<Piece, { kind: 'fresh' }>): Promise<Uint8Array> | undefined => {
+/** What stood in the place of a block, where it had its length. */
+const oldOf = ({ file, block, length }: Extract<Piece, { kind: 'fresh' }>) => {
   const old = file.reuse?.file
   if (!old || block >= old.blockCount || old.lengthOf(block) !== length || !old.stored(block)) return undefined
-  return old.readBlock(block)
-}
-
-/** A touched block that came out as it was keeps its old form; an old block that can't be read is simply no match. */
-const isUnchanged = async ({ old }: Reading, bytes: Uint8Array): Promise<boolean> => {
-  if (!old) return false
-  try {
-    return Buffer.compare(await old, bytes) === 0
-  } catch {
-    return false
-  }
+  return { file: old, block }
 }
 
 interface Queue<T> {

@@ -24,6 +24,8 @@ export interface SquashFile extends SparseDevice, PlacingDevice {
   lengthOf(block: number): number
   /** a block expanded. Not to be changed. @throws CORRUPT, IO */
   readBlock(block: number): Promise<Uint8Array>
+  /** What `look` makes of a block expanded; zeros of a hole. It has the bytes only until it is done. @throws CORRUPT, IO */
+  useBlock<T>(block: number, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T>
   /** bytes as they stand in the image: those of a block, or of several that stand one behind the other. @throws IO */
   readStored(offset: number, size: number): Promise<Uint8Array>
   /** the same bytes, as many as `target` takes */
@@ -93,6 +95,10 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
     stored,
     lengthOf,
     readBlock,
+    async useBlock(block, look) {
+      const at = stored(block)
+      return at ? blocks.use(at, label(block), look) : look(new Uint8Array(lengthOf(block)))
+    },
     readStored: (offset, size) => image.read(offset, size),
     readStoredInto: (offset, target) => readInto(image, offset, target),
     async read(offset, length) {
