@@ -61,9 +61,10 @@ export const checkImage = async (
   const totals = { verbatim: { blocks: 0, bytes: 0 }, encoded: { blocks: 0, bytes: 0 }, holes: { blocks: 0, bytes: 0 } }
   const total = files.reduce((sum, file) => sum + file.expected.content.size, 0)
   let done = 0
+  const spare = openSpare()
   for (const pair of files) {
     const record = written.data.files.get(pair.expected)!
-    await checkFile(fs, pair.expected, pair.found.reuse!.file, record, totals, options, bytes => {
+    await checkFile(fs, pair.expected, pair.found.reuse!.file, record, totals, { ...options, spare }, bytes => {
       done += bytes
       options.onProgress?.(done, total)
     })
@@ -94,7 +95,7 @@ const checkFile = async (
   file: SquashFile,
   record: WrittenFile,
   totals: Totals,
-  { signal, decoder }: CheckOptions,
+  { signal, decoder, spare }: CheckOptions & { readonly spare: Spare },
   progress: (bytes: number) => void,
 ): Promise<void> => {
   const differs = (block: number, expected: string, found: string) =>
@@ -105,7 +106,6 @@ const checkFile = async (
       expected,
       found,
     })
-  const spare = openSpare()
   const copies = copyComparer(node, file, differs, spare)
   const depth = Math.max(1, decoder?.depth ?? 1)
   const window: Promise<void>[] = []

@@ -10,7 +10,7 @@ import { type Folder, openFolder } from '../host/folder.js'
 import { advised } from '../liveos/advice.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
-import { openStack, type Stack } from '../liveos/stack.js'
+import { decoderOf, openStack, type Stack } from '../liveos/stack.js'
 import type { Target } from '../liveos/target.js'
 import { filesOf } from '../liveos/view.js'
 import { checkImage } from './check-image.js'
@@ -257,7 +257,7 @@ const mergeSquashfs = async (
 ): Promise<Made> => {
   const image = await planImage(stack, merged, plan.options)
   const encoder = await chooseEncoder(image.settings.compressor, stack.pool)
-  const decoder = { decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) }
+  const decoder = decoderOf(stack.pool)
   const { made: written, verified } = await making(
     folder,
     name,

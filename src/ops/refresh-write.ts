@@ -8,7 +8,7 @@ import { type WriteOutcome, writeSquashfs } from '../fs/squashfs/writer.js'
 import type { Folder } from '../host/folder.js'
 import { chooseEncoder } from '../liveos/encoder.js'
 import { type MergedRoot, openMergedRoot } from '../liveos/merged-root.js'
-import { openStack, type Stack } from '../liveos/stack.js'
+import { decoderOf, openStack, type Stack } from '../liveos/stack.js'
 import { NEW_SUFFIX, type WritableTarget } from '../liveos/target.js'
 import { checkImage, type ImageCheck } from './check-image.js'
 import { planImage } from './image-plan.js'
@@ -164,8 +164,6 @@ const keepAttributes = async (fromPath: string, folder: Folder, name: string): P
     : lost.map(message => ({ code: 'ATTRIBUTES_NOT_KEPT', severity: 'note', where: name, message }))
 }
 
-const decoderOf = (stack: Stack<Folder>) => ({ decode: stack.pool.decode, depth: Math.max(2, stack.pool.threads * 3) })
-
 const writeCompressed = async (
   stack: Stack<Folder>,
   merged: MergedRoot,
@@ -183,7 +181,7 @@ const writeCompressed = async (
   try {
     written = await writeSquashfs(file, image.root, image.settings, {
       encoder: encoder.encode,
-      depth: decoderOf(stack).depth,
+      depth: decoderOf(stack.pool).depth,
       signal,
       onProgress: (doneBytes, totalBytes) => report({ phase: 'write', doneBytes, totalBytes }),
     })
@@ -199,7 +197,7 @@ const writeCompressed = async (
     let verified: Verified | null = null
     if (options.verify ?? true) {
       const check = await checkImage(back, image.root, written, {
-        decoder: decoderOf(stack),
+        decoder: decoderOf(stack.pool),
         signal,
         onProgress: (doneBytes, totalBytes) => report({ phase: 'verify', doneBytes, totalBytes }),
       })

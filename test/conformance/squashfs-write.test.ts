@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
 import { inflateSync } from 'node:zlib'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import type { Device, WritableDevice } from '../../src/block/device.js'
+import type { Device, PlacingDevice, WritableDevice } from '../../src/block/device.js'
 import { createFile } from '../../src/block/file.js'
 import { linear } from '../../src/block/linear.js'
 import { memory } from '../../src/block/memory.js'
@@ -146,6 +146,26 @@ tools.describe('squashfs, written', () => {
       sameBytes(compressed ? inflateSync(bytes) : bytes, given[at++]!)
     expect(at).toBe(given.length)
     expect(done).toBeGreaterThan(given.length / 2)
+  })
+
+  it.each([
+    ['stored as they are', FLAG.rawData],
+    ['that do not get smaller', 0],
+  ])('blocks %s take the same memory again', async (_, flags) => {
+    const noise = random().bytes(4096)
+    const memories = new Set<ArrayBufferLike>()
+    const content: Device & PlacingDevice = {
+      ...memory(new Uint8Array(0), 'noise'),
+      size: 4096 * 300,
+      read: async (_offset, length) => noise.slice(0, length),
+      async readInto(_offset, target) {
+        memories.add(target.buffer)
+        target.set(noise.subarray(0, target.length))
+      },
+    }
+    const root = directory({ noise: fileOf(content) })
+    await writeSquashfs(sink(1e12), root, { ...GZIP, flags }, { encoder: encoders.pool, depth: 4 })
+    expect(memories.size).toBeLessThan(40)
   })
 
   it.each([

@@ -61,7 +61,7 @@ interface KeptBlock extends StoredAt {
 }
 
 const CACHE_BYTES = 6 << 20
-/** of those whose memory is taken again */
+/** of those whose memory is taken again, and as many blocks at least as are read side by side */
 const SHARED_BYTES = 3 << 20
 
 /**
@@ -69,6 +69,7 @@ const SHARED_BYTES = 3 << 20
  *
  * @param depth       blocks to keep in flight when reading in sequence; 0 reads none ahead
  * @param decodeInto  where there is one, `readInto` of shared memory copies nothing
+ * @param blockSize   bytes of the largest block
  */
 export const openBlocks = (
   image: Device,
@@ -76,10 +77,11 @@ export const openBlocks = (
   decode: BlockDecoder,
   depth: number,
   decodeInto?: BlockPlacer,
+  blockSize = 0,
 ): BlockReader => {
   /** stored blocks on their way to a decoder */
   const inputs = openSpare()
-  const shared = openKept<string>(SHARED_BYTES)
+  const shared = openKept<string>(Math.max(SHARED_BYTES, (depth + 1) * blockSize))
   const kept = new Map<number, KeptBlock>()
   let keptBytes = 0
 
@@ -155,8 +157,11 @@ export const openBlocks = (
     `${offset} ${size} ${compressed} ${length} ${isExact}`
   const use =
     (isExact: boolean) =>
-    <T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T> =>
-      shared.use(keyOf(at, isExact), at.length, placeKept(at, field, isExact), look)
+    async <T>(at: StoredAt, field: string, look: (bytes: Uint8Array) => T | Promise<T>): Promise<T> => {
+      const known = isExact ? find(at) : undefined
+      if (known) return look(await give(known))
+      return shared.use(keyOf(at, isExact), at.length, placeKept(at, field, isExact), look)
+    }
 
   const find = (at: StoredAt): KeptBlock | undefined => {
     const known = kept.get(at.offset)

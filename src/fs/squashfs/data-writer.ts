@@ -77,8 +77,13 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
     return value
   }
 
-  const decisionOf = (piece: Fresh): Promise<Decision> =>
-    isRaw(piece, settings) ? decide(piece, settings, startFresh(piece, settings, spare)) : decisions.take()
+  const decisionOf = async (piece: Fresh): Promise<Decision> => {
+    if (!isRaw(piece, settings)) return decisions.take()
+    const reading = startFresh(piece, settings, spare)
+    const decision = await decide(piece, settings, reading)
+    if (!(decision instanceof Uint8Array)) giveBack(spare, await reading.bytes)
+    return decision
+  }
 
   const files = new Map<FileNode, WrittenFile & { holeBytes: number; startBlock: number }>()
   for (const [file, { blockCount }] of layout.files)
@@ -133,6 +138,7 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
         const block = decision instanceof Uint8Array ? { bytes: decision, compressed: false } : await nextEncoded()
         fragments.push({ start: out.position, word: wordOf(block), from: FROM.encoded })
         await out.append(block.bytes)
+        giveBack(spare, block.bytes)
         done += piece.length
         settings.onProgress?.(done)
         continue
@@ -157,6 +163,7 @@ export const writeData = async (out: Output, layout: DataLayout, settings: DataS
         written.words[block] = wordOf(stored)
         written.from[block] = FROM.encoded
         await out.append(stored.bytes)
+        giveBack(spare, stored.bytes)
       }
       done += piece.length
       settings.onProgress?.(done)
@@ -221,8 +228,10 @@ async function* toEncode(
   }
 }
 
-/** A block that nobody looks at any more. */
-const giveBack = (spare: Spare, { buffer }: Uint8Array): void => spare.give(buffer as SharedArrayBuffer)
+/** A block that nobody looks at any more. What an encoder made is memory of its own, which the collector sees. */
+const giveBack = (spare: Spare, { buffer }: Uint8Array): void => {
+  if (buffer instanceof SharedArrayBuffer) spare.give(buffer)
+}
 
 const readFresh = async (piece: Fresh, { blockSize }: DataSettings, spare: Spare): Promise<Uint8Array> => {
   const bytes = new Uint8Array(spare.take(blockSize), 0, piece.length)

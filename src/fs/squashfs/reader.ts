@@ -88,13 +88,8 @@ export const openSquashfs = async (image: Device, { decoder }: SquashfsOptions =
   const metadata = openMetadata(image, compression)
   const compressor = await readCompressor(image, superblock, metadata)
   const decodeHere: BlockDecoder = async (name, input, capacity) => decodeBlock(name, input, capacity)
-  const blocks: BlockReader = openBlocks(
-    image,
-    compression,
-    decoder?.decode ?? decodeHere,
-    decoder?.depth ?? 0,
-    decoder?.decodeInto,
-  )
+  const { decode = decodeHere, depth = 0, decodeInto } = decoder ?? {}
+  const blocks: BlockReader = openBlocks(image, compression, decode, depth, decodeInto, blockSize)
   const ids = await readIds(image, metadata, superblock)
   const fragments = await readFragments(image, metadata, superblock)
   let xattrTable: Promise<XattrTable> | undefined

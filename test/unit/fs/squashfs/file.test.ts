@@ -28,7 +28,7 @@ const made = (depth: number): { file: SquashFile; bytes: Uint8Array; decoded: nu
     compressed: new Uint8Array(BLOCKS).fill(1),
     startBlock: 0,
     tail: undefined,
-    blocks: openBlocks(image, 'gzip', decode, depth),
+    blocks: openBlocks(image, 'gzip', decode, depth, undefined, BLOCK),
     image,
   })
   return { file, bytes, decoded }
@@ -60,6 +60,27 @@ describe('a file in a squashfs', () => {
     const view = await snapshot(file, memory(storeOf(changes, 2), 'store'))
     await view.read(9 * BLOCK, BLOCK)
     expect(decoded).toEqual([9])
+  })
+
+  test('parts of blocks that are read side by side, their whole block looked at meanwhile, expand each once', async () => {
+    const { file, bytes, decoded } = made(DEPTH)
+    const wanted = Array.from({ length: DEPTH + 1 }, (_, n) => n)
+    // One that was read before is known to all.
+    await file.readBlock(0)
+    await Promise.all(
+      wanted.map(block =>
+        file.useBlock(block, async whole => {
+          const parts = new Uint8Array(BLOCK)
+          for (let at = 0; at < BLOCK; at += 1024)
+            await file.readInto(block * BLOCK + at, parts.subarray(at, at + 1024))
+          sameBytes(parts, bytes.subarray(block * BLOCK, (block + 1) * BLOCK))
+          sameBytes(whole, parts)
+          await file.readInto(block * BLOCK, parts.fill(0))
+          sameBytes(whole, parts)
+        }),
+      ),
+    )
+    expect(decoded.toSorted((a, b) => a - b)).toEqual(wanted)
   })
 
   test('reads into memory that is given, whole blocks and parts of them', async () => {
