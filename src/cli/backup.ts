@@ -15,12 +15,9 @@ import {
 } from '../ops/restore-changes.js'
 import type { TargetInput } from '../ops/target.js'
 import { type Consent, confirm, drive, print } from './run.js'
-import { ATTENTION, duration, findingLines, type Paint, paint, rows, size } from './words.js'
+import { ATTENTION, duration, findingLines, type Paint, paint, readFromWords, rows, size } from './words.js'
 
 const steps = (list: readonly string[]): string[] => list.map((step, n) => `  ${n + 1}. ${step}`)
-
-const fromWhere = (readBack: 'medium' | 'page cache'): string =>
-  readBack === 'medium' ? 'read from the medium' : 'read through the page cache, as this filesystem has no direct reads'
 
 /** A backup before it is written. */
 export const backupPlanWords = (plan: BackupPlan, p: Paint): string[] => [
@@ -49,7 +46,7 @@ export const backupOutcomeWords = (done: BackupOutcome, p: Paint): string[] => [
   ...rows([
     ...done.parts.map(({ kind, path, size: bytes }) => [kind, `${path}, ${size(bytes)}`] as const),
     done.resumedBytes > 0 ? ['taken over', `${size(done.resumedBytes)} of a run that was cut short`] : undefined,
-    ['verified', `every checksum counted anew (${fromWhere(done.readBack)})`],
+    ['verified', `every checksum counted anew (${readFromWords(done.readBack)})`],
   ]),
   ...findingLines(done.findings, p),
 ]
@@ -121,7 +118,7 @@ export const restoreOutcomeWords = (done: RestoreOutcome, p: Paint): string[] =>
     ...done.files.map((path, n) => [n === 0 ? 'files' : '', path] as const),
     ...done.unchanged.map(path => ['as it was', path] as const),
     done.readBack
-      ? ['verified', `every checksum, before anything was replaced (${fromWhere(done.readBack)})`]
+      ? ['verified', `every checksum, before anything was replaced (${readFromWords(done.readBack)})`]
       : undefined,
   ]),
   ...findingLines(done.findings, p),

@@ -2,7 +2,7 @@ import { type CompactOptions, type CompactOutcome, type CompactPlan, planCompact
 import { progressing } from '../ops/progress.js'
 import type { TargetInput } from '../ops/target.js'
 import { type Consent, confirm, drive, print } from './run.js'
-import { ATTENTION, duration, findingLines, type Paint, paint, rows, size } from './words.js'
+import { ATTENTION, duration, findingLines, type Paint, paint, readFromWords, rows, size } from './words.js'
 
 const chunkWords = ({ before, free, equal, kept }: NonNullable<CompactPlan['chunks']>): string =>
   `${before} now; ${free} hold what is free in the root filesystem, ${equal} equal the base, ${kept} stay`
@@ -58,7 +58,7 @@ export const compactOutcomeWords = (done: CompactOutcome, p: Paint): string[] =>
       ? [
           'verified',
           done.verified
-            ? `its list and ${done.verified.chunks} chunks, against what base and old overlay show (${done.verified.readBack === 'medium' ? 'read from the medium' : 'read through the page cache, as this filesystem has no direct reads'})`
+            ? `its list and ${done.verified.chunks} chunks, against what base and old overlay show (${readFromWords(done.verified.readBack)})`
             : 'by the run that was cut short',
         ]
       : undefined,

@@ -9,7 +9,7 @@ import {
 } from '../ops/merge-in-place.js'
 import type { TargetInput } from '../ops/target.js'
 import { type Consent, confirm, drive, print } from './run.js'
-import { ATTENTION, duration, findingLines, type Paint, paint, rows, size } from './words.js'
+import { ATTENTION, duration, findingLines, type Paint, paint, readFromWords, rows, size } from './words.js'
 
 /** A merge into the base before it runs. */
 export const mergeInPlacePlanWords = (plan: MergeInPlacePlan, p: Paint): string[] => [
@@ -35,11 +35,7 @@ export const mergeInPlaceOutcomeWords = (done: MergeInPlaceOutcome, p: Paint): s
     [
       'verified',
       done.verified
-        ? `all ${size(done.verified.bytes)} read back and compared before the overlay forgot them (${
-            done.verified.readBack === 'medium'
-              ? 'read from the medium'
-              : 'read through the page cache, as this filesystem has no direct reads'
-          })`
+        ? `all ${size(done.verified.bytes)} read back and compared before the overlay forgot them (${readFromWords(done.verified.readBack)})`
         : 'nothing was read back',
     ],
     ['overlay', `${done.overlay} is empty again`],

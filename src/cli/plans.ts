@@ -2,7 +2,7 @@ import type { MergeOutcome, MergePlan } from '../ops/merge.js'
 import type { RefreshOutcome, RefreshPlan } from '../ops/refresh.js'
 import type { ResetOutcome, ResetPlan } from '../ops/reset.js'
 import type { VerifyOutcome } from '../ops/verify.js'
-import { duration, findingLines, type Paint, rows, size } from './words.js'
+import { duration, findingLines, type Paint, readFromWords, rows, size } from './words.js'
 
 const steps = (list: readonly string[]): string[] => list.map((step, n) => `  ${n + 1}. ${step}`)
 
@@ -46,10 +46,7 @@ type Checked = NonNullable<RefreshOutcome['verified']>
 
 const checkedWords = (checked: Checked | null): string => {
   if (!checked) return 'nothing was read back'
-  const from =
-    checked.readBack === 'medium'
-      ? 'read from the medium'
-      : 'read through the page cache, as this filesystem has no direct reads'
+  const from = readFromWords(checked.readBack)
   if ('bytes' in checked) return `all ${size(checked.bytes)} compared with the merged view (${from})`
   return `${checked.verbatim.blocks} blocks equal the old image byte for byte (not expanded), ${checked.encoded.blocks} new blocks expand to the merged view, ${checked.holes.blocks} holes, tables of ${checked.inodes} inodes parsed again (${from})`
 }
@@ -139,10 +136,7 @@ export const verifyWords = (done: VerifyOutcome, p: Paint): string[] => [
           `${done.blocks.data} with data, ${done.blocks.holes} holes, ${done.blocks.fragments} fragments, ${size(done.blocks.bytes)} in all`,
         ]
       : undefined,
-    [
-      'read',
-      done.readFrom === 'medium' ? 'from the medium' : 'through the page cache, as this filesystem has no direct reads',
-    ],
+    ['source', readFromWords(done.readFrom)],
   ]),
   ...findingLines(done.findings, p),
 ]

@@ -88,3 +88,11 @@ export const rows = (pairs: readonly (readonly [string, string] | undefined)[]):
   const width = Math.max(0, ...shown.map(([name]) => name.length))
   return shown.map(([name, value]) => `${name.padEnd(width)}  ${safe(value)}`)
 }
+
+/** Where bytes that were compared came from. */
+export const readFromWords = (from: 'medium' | 'page cache' | 'server'): string =>
+  from === 'medium'
+    ? 'read from the medium'
+    : from === 'server'
+      ? 'read from the server'
+      : 'read through the page cache: there are no direct reads here'
