@@ -463,6 +463,8 @@ describe('broken and strange targets', () => {
 
   it('servers: no such file, no ranges', async () => {
     expect((await ends('ls', remote('nothing.iso'))).code).toBe(2)
+    expect((await ends('verify', remote('mbr.img'))).text).toContain('read from the server')
+    expect((await ends('verify', at('mbr.img'))).text).toContain('read through the page cache')
     expect((await ends('ls', 'http://127.0.0.1:1/x.iso')).code).toBe(5)
   })
 })
