@@ -17,3 +17,12 @@ export const parallel = async (count: number, limit: number, work: (index: numbe
   }
   await Promise.all(Array.from({ length: Math.min(limit, count) }, worker))
 }
+
+/**
+ * Waits for all of them, whatever becomes of them: none may write into memory that is somebody else's by then.
+ *
+ * @throws  what the first of them that failed threw
+ */
+export const settled = async (all: readonly Promise<void>[]): Promise<void> => {
+  for (const result of await Promise.allSettled(all)) if (result.status === 'rejected') throw result.reason
+}

@@ -125,9 +125,11 @@ export const startFed = async (
   stdin.on('error', () => undefined)
   return {
     async write(bytes) {
-      if (stdin.destroyed) return ended
-      const taken = await new Promise<boolean>(resolve => stdin.write(bytes, error => resolve(!error)))
-      if (!taken) await ended
+      const taken =
+        !stdin.destroyed && (await new Promise<boolean>(resolve => stdin.write(bytes, error => resolve(!error))))
+      if (taken) return
+      await ended
+      throw new LiveError('IO', `${name} ended before it had read all it was given`, { tool: name })
     },
     async finish() {
       stdin.end()

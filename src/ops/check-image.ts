@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Device, isZero, readInto } from '../block/device.js'
+import { settled } from '../block/parallel.js'
 import { openSpare, type Spare } from '../bytes/spare.js'
 import { corrupt, LiveError } from '../error.js'
 import { pathBelow, type Xattr } from '../fs/filesystem.js'
@@ -169,14 +170,9 @@ const checkEncoded = async (
 ): Promise<void> => {
   const start = block * file.blockSize
   await withBoth(spare, length, async (found, expected) => {
-    await settled(readInto(file, start, found), readInto(node.content, start, expected))
+    await settled([readInto(file, start, found), readInto(node.content, start, expected)])
     if (!equal(found, expected)) throw differs(block, 'the bytes of the merged view', 'other bytes')
   })
-}
-
-/** Waits for both, whatever becomes of them: none may write into memory that is somebody else's by then. */
-const settled = async (...both: readonly Promise<void>[]): Promise<void> => {
-  for (const result of await Promise.allSettled(both)) if (result.status === 'rejected') throw result.reason
 }
 
 /** Two pieces of memory to compare, taken for the time of `work`. */
@@ -202,7 +198,7 @@ const copyComparer = (node: FileNode, file: SquashFile, differs: Differs, spare:
     const { block, from, to, size } = run
     run = undefined
     await withBoth(spare, size, async (found, expected) => {
-      await settled(file.readStoredInto(to, found), node.reuse!.file.readStoredInto(from, expected))
+      await settled([file.readStoredInto(to, found), node.reuse!.file.readStoredInto(from, expected)])
       if (!equal(expected, found))
         throw differs(block, 'the bytes of the old image (this block or one close behind it)', 'other bytes')
     })

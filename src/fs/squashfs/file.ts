@@ -7,6 +7,7 @@ import {
   readInto,
   type SparseDevice,
 } from '../../block/device.js'
+import { settled } from '../../block/parallel.js'
 import type { BlockReader, StoredAt } from './blocks.js'
 
 /** A regular file in a squashfs, with what a writer needs to take its blocks over as they are. */
@@ -159,8 +160,7 @@ export const squashFile = (parts: SquashFileParts): SquashFile => {
         placing.push(place(at, next))
         at = next
       }
-      // All are waited for: nothing may write into the memory once this has failed.
-      for (const done of await Promise.allSettled(placing)) if (done.status === 'rejected') throw done.reason
+      await settled(placing)
     },
     async *extents(offset, length): AsyncIterable<Extent> {
       checkRange(this, offset, length)
