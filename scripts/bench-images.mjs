@@ -87,8 +87,8 @@ const select = size => {
   return { chosen, others }
 }
 
-/** An ext4 image of `size` bytes with files of /usr, as many as fill one of `content` bytes. */
-export const largeRoot = async (path, size, content = size) => {
+/** An ext4 image of `size` bytes with files of /usr, as many as fill one of `content` bytes, and inodes for more. */
+export const largeRoot = async (path, size, content = size, spareInodes = 16384) => {
   const tree = `${path}.tree`
   rmSync(tree, { recursive: true, force: true })
   try {
@@ -98,7 +98,7 @@ export const largeRoot = async (path, size, content = size) => {
       if (link) await symlink(await readlink(join(SOURCE, name)), target)
       else await copyFile(join(SOURCE, name), target)
     }
-    const inodes = String(Math.max(16384, select(content).chosen.length + 16384))
+    const inodes = String(select(content).chosen.length + spareInodes)
     run(['mke2fs', '-q', '-F', '-t', 'ext4', '-m', '0', '-N', inodes, '-d', tree, path, `${size / 1024}k`])
   } finally {
     rmSync(tree, { recursive: true, force: true })
@@ -106,7 +106,7 @@ export const largeRoot = async (path, size, content = size) => {
 }
 
 /** Numbers from 0 to below 1, the same each time. */
-const randomFrom = seed => {
+export const randomFrom = seed => {
   let state = seed
   return () => {
     state = (state + 0x6d2b79f5) | 0

@@ -2,15 +2,16 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { lookImages } from './bench-look.mjs'
+import { lookImages } from './bench-look-images.mjs'
 
 /**
  * Runs the part. Rows of a measured command with { what, target, overlayBytes }.
  *
  * @param best  measures a command three times and gives the quickest
  */
-export const benchOverlay = async ({ dir, size, layout, command, best, timed, once, say, squashed }) => {
-  const { root, squashes, overlay } = await lookImages(dir, size, layout, once, say, squashed)
+export const benchOverlay = async ({ dir, size, liveos, command, best, timed, once, say, squashed }) => {
+  const { root, squashes, overlays } = await lookImages({ dir, size, liveos, once, say, squashed })
+  const overlay = overlays.written
   const rows = []
   const overlayBytes = statSync(overlay).size
   for (const [kind, base] of [

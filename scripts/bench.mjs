@@ -186,16 +186,18 @@ const best = async (what, command, codes) => {
   return runs.sort((a, b) => a.wall - b.wall)[0]
 }
 
+const forLooks = async () => ({
+  layout: await import('../dist/block/snapshot/layout.js'),
+  ...(await import('../dist/index.js')),
+  ...(await import('../dist/liveos/changes/read.js')),
+  ...(await import('../dist/liveos/usage/usage.js')),
+  ...(await import('../dist/fs/ext4/reader.js')),
+})
 const look = async () =>
   benchLook({
     dir,
     size,
-    liveos: {
-      layout: await import('../dist/block/snapshot/layout.js'),
-      ...(await import('../dist/index.js')),
-      ...(await import('../dist/liveos/changes/read.js')),
-      ...(await import('../dist/liveos/usage/usage.js')),
-    },
+    liveos: await forLooks(),
     command: liveos,
     best,
     once: images.once,
@@ -209,7 +211,7 @@ const overlay = async () =>
   benchOverlay({
     dir,
     size,
-    layout: await import('../dist/block/snapshot/layout.js'),
+    liveos: await forLooks(),
     command: liveos,
     best,
     timed,

@@ -32,13 +32,14 @@ export const CRC16_START = 0xffff
  * `crc32c(CRC32C_START, b) ^ 0xffffffff` is the CRC of iSCSI.
  *
  * @param register  32 bits: `CRC32C_START`, or what an earlier call gave
+ * @param start     first byte that counts, and one past the last: all if left out
  * @see RFC 3720 section 12.1; linux lib/crc32.c, __crc32c_le
  */
-export const crc32c = (register: number, bytes: Uint8Array): number => {
+export const crc32c = (register: number, bytes: Uint8Array, start = 0, end = bytes.length): number => {
   const tables = CRC32C_TABLES
   let crc = register | 0
-  let at = 0
-  for (const end = bytes.length - 7; at < end; at += 8) {
+  let at = start
+  for (const last = end - 7; at < last; at += 8) {
     crc ^= bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)
     crc =
       tables[1792 + (crc & 0xff)]! ^
@@ -50,8 +51,21 @@ export const crc32c = (register: number, bytes: Uint8Array): number => {
       tables[256 + bytes[at + 6]!]! ^
       tables[bytes[at + 7]!]!
   }
-  for (; at < bytes.length; at++) crc = (crc >>> 8) ^ tables[(crc ^ bytes[at]!) & 0xff]!
+  for (; at < end; at++) crc = (crc >>> 8) ^ tables[(crc ^ bytes[at]!) & 0xff]!
   return crc >>> 0
+}
+
+/** The same over the four bytes of a number of 32 bits, little endian. */
+export const crc32cOfU32 = (register: number, value: number): number => {
+  const tables = CRC32C_TABLES
+  const crc = register ^ value
+  return (
+    (tables[768 + (crc & 0xff)]! ^
+      tables[512 + ((crc >>> 8) & 0xff)]! ^
+      tables[256 + ((crc >>> 16) & 0xff)]! ^
+      tables[crc >>> 24]!) >>>
+    0
+  )
 }
 
 /**

@@ -3,8 +3,9 @@ import type { Device } from '../block/device.js'
 import { isLiveError } from '../error.js'
 import { freeByGroup, freeInodesOf } from '../fs/ext4/bitmap.js'
 import { COMPAT, featureNames, RO_COMPAT } from '../fs/ext4/features.js'
+import type { Ext4Inode } from '../fs/ext4/inode.js'
 import type { Ext4Superblock } from '../fs/ext4/superblock.js'
-import { ownedRuns, sweepInodes } from '../fs/ext4/sweep.js'
+import { type OwnedRun, ownedRuns, sweepInodes } from '../fs/ext4/sweep.js'
 import { openVolume, type Volume } from '../fs/ext4/volume.js'
 
 /** What a filesystem has free, in bytes of its device. */
@@ -113,13 +114,14 @@ export const readFreeSpace = async (device: Device, most = MOST_RUNS): Promise<F
 
 /** @throws CORRUPT  an inode can't be read, or owns a block that is free */
 const checkOwners = async (volume: Volume, free: ByteRuns): Promise<void> => {
-  for await (const inode of sweepInodes(volume))
-    for (const { start, length } of await ownedRuns(volume, inode))
+  const check = ({ ino, offset }: Ext4Inode, runs: readonly OwnedRun[]): void => {
+    for (const { start, length } of runs)
       if (free.touches(start, start + length))
-        throw volume.wrong(
-          inode.offset,
-          `blocks of inode ${inode.ino}`,
-          'used',
-          `bytes ${start} to ${start + length} free`,
-        )
+        throw volume.wrong(offset, `blocks of inode ${ino}`, 'used', `bytes ${start} to ${start + length} free`)
+  }
+  for await (const inodes of sweepInodes(volume))
+    for (const inode of inodes) {
+      const runs = ownedRuns(volume, inode)
+      check(inode, runs instanceof Promise ? await runs : runs)
+    }
 }

@@ -1,3 +1,4 @@
+import { isZero } from '../../block/device.js'
 import { crc32c } from '../../bytes/crc32c.js'
 import { RO_COMPAT } from './features.js'
 import { type Ext4Inode, INODE_FLAG } from './inode.js'
@@ -47,7 +48,7 @@ class Builder implements BlockMap {
   readonly #volume: Volume
   readonly #inode: Ext4Inode
   readonly #most: number
-  readonly #known = new Set<number>()
+  #known: Set<number> | undefined
 
   constructor(volume: Volume, inode: Ext4Inode) {
     this.#volume = volume
@@ -81,6 +82,7 @@ class Builder implements BlockMap {
   addMap(at: number, block: number): void {
     this.#check(at, 'map block', block, 1)
     // Else a few blocks that name each other would make a map of any length.
+    this.#known ??= new Set()
     if (this.#known.has(block))
       throw this.#volume.wrong(at, `map block of inode ${this.#inode.ino}`, 'a block of its own', `${block} again`)
     this.#known.add(block)
@@ -104,15 +106,16 @@ class Builder implements BlockMap {
   }
 }
 
-const readExtents = async (volume: Volume, inode: Ext4Inode, to: Builder): Promise<void> => {
+/** Reads nodes of an extent tree, the root first and each below it in the file's order. */
+const extentReader = (volume: Volume, inode: Ext4Inode, to: Builder) => {
   const { blockSize, metadataCsum } = volume.superblock
   const wrong = (at: number, field: string, expected: string | number, found: string | number) =>
     volume.wrong(at, `${field} of inode ${inode.ino}`, expected, found)
   /** first block of the file that no entry so far has reached */
   let reached = 0
 
-  const node = async (bytes: Uint8Array, at: number, depth: number | undefined, end: number): Promise<void> => {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  /** Level and number of entries. `depth` is what the level must be; undefined for the root. */
+  const header = (bytes: Uint8Array, view: DataView, at: number, depth?: number): readonly [number, number] => {
     const root = depth === undefined
     const magic = view.getUint16(0, true)
     if (magic !== EH_MAGIC) throw wrong(at, 'eh_magic', hex(EH_MAGIC), hex(magic))
@@ -132,72 +135,102 @@ const readExtents = async (volume: Volume, inode: Ext4Inode, to: Builder): Promi
     }
     if (entries > max || (entries === 0 && level > 0))
       throw wrong(at + 2, 'eh_entries', `${level > 0 ? 1 : 0} to ${max}`, entries)
+    return [level, entries]
+  }
+  /** First block in the file of an entry, which must not be before what was reached. */
+  const logicalOf = (view: DataView, at: number, here: number, level: number, end: number): number => {
+    const logical = view.getUint32(here, true)
+    if (logical < reached || logical >= end)
+      throw wrong(at + here, level > 0 ? 'ei_block' : 'ee_block', `${reached} to ${end - 1}`, logical)
+    return logical
+  }
+  const leaf = (view: DataView, at: number, entries: number, end: number): void => {
     for (let n = 0; n < entries; n++) {
       const here = ENTRY + n * ENTRY
-      const logical = view.getUint32(here, true)
-      if (logical < reached || logical >= end)
-        throw wrong(at + here, level > 0 ? 'ei_block' : 'ee_block', `${reached} to ${end - 1}`, logical)
-      if (level > 0) {
-        const block = view.getUint32(here + 4, true) + view.getUint16(here + 8, true) * 2 ** 32
-        const next = n + 1 < entries ? view.getUint32(here + ENTRY, true) : end
-        if (next <= logical || next > end)
-          throw wrong(at + here + ENTRY, 'ei_block', `${logical + 1} to ${end - 1}`, next)
-        to.addMap(at + here + 4, block)
-        reached = logical
-        await node(await volume.block(block), block * blockSize, level - 1, next)
-      } else {
-        const length = view.getUint16(here + 4, true)
-        const unwritten = length > MAX_WRITTEN
-        const count = unwritten ? length - MAX_WRITTEN : length
-        if (count === 0 || logical + count > end)
-          throw wrong(at + here + 4, 'ee_len', `1 to ${end - logical} blocks`, count)
-        const physical = view.getUint32(here + 8, true) + view.getUint16(here + 6, true) * 2 ** 32
-        to.add(at + here + 4, logical, physical, count, unwritten)
-        reached = logical + count
-      }
+      const logical = logicalOf(view, at, here, 0, end)
+      const length = view.getUint16(here + 4, true)
+      const unwritten = length > MAX_WRITTEN
+      const count = unwritten ? length - MAX_WRITTEN : length
+      if (count === 0 || logical + count > end)
+        throw wrong(at + here + 4, 'ee_len', `1 to ${end - logical} blocks`, count)
+      const physical = view.getUint32(here + 8, true) + view.getUint16(here + 6, true) * 2 ** 32
+      to.add(at + here + 4, logical, physical, count, unwritten)
+      reached = logical + count
     }
   }
-  await node(inode.i_block, inode.offset + 40, undefined, LOGICAL_END)
+  /** A node of the tree; the promise is of those below it. */
+  const node = (bytes: Uint8Array, at: number, depth: number | undefined, end: number): Promise<void> | undefined => {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const [level, entries] = header(bytes, view, at, depth)
+    if (level > 0) return index(view, at, level, entries, end)
+    leaf(view, at, entries, end)
+    return undefined
+  }
+  const index = async (view: DataView, at: number, level: number, entries: number, end: number): Promise<void> => {
+    for (let n = 0; n < entries; n++) {
+      const here = ENTRY + n * ENTRY
+      const logical = logicalOf(view, at, here, level, end)
+      const block = view.getUint32(here + 4, true) + view.getUint16(here + 8, true) * 2 ** 32
+      const next = n + 1 < entries ? view.getUint32(here + ENTRY, true) : end
+      if (next <= logical || next > end)
+        throw wrong(at + here + ENTRY, 'ei_block', `${logical + 1} to ${end - 1}`, next)
+      to.addMap(at + here + 4, block)
+      reached = logical
+      await node(await volume.block(block), block * blockSize, level - 1, next)
+    }
+  }
+  return node
 }
 
-const readIndirect = async (volume: Volume, inode: Ext4Inode, to: Builder): Promise<void> => {
+const readIndirect = (volume: Volume, inode: Ext4Inode, to: Builder): Promise<void> | undefined => {
   const { blockSize } = volume.superblock
   const perBlock = blockSize / 4
+  const data = (bytes: Uint8Array, at: number, first: number): void => {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    for (let here = 0; here < bytes.length; here += 4) {
+      const block = view.getUint32(here, true)
+      if (block !== 0) to.add(at + here, first + here / 4, block, 1, false)
+    }
+  }
   const pointers = async (bytes: Uint8Array, at: number, first: number, depth: number): Promise<void> => {
+    if (depth === 0) return data(bytes, at, first)
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const span = perBlock ** depth
     for (let here = 0; here < bytes.length; here += 4) {
       const block = view.getUint32(here, true)
       if (block === 0) continue
-      const logical = first + (here / 4) * span
-      if (depth === 0) {
-        to.add(at + here, logical, block, 1, false)
-        continue
-      }
       to.addMap(at + here, block)
-      await pointers(await volume.block(block), block * blockSize, logical, depth - 1)
+      await pointers(await volume.block(block), block * blockSize, first + (here / 4) * span, depth - 1)
     }
   }
   const at = inode.offset + 40
-  await pointers(inode.i_block.subarray(0, DIRECT * 4), at, 0, 0)
-  let first = DIRECT
-  for (let depth = 1; depth <= 3; depth++) {
-    const here = (DIRECT + depth - 1) * 4
-    // The pointer itself is one level above the blocks it leads to.
-    await pointers(inode.i_block.subarray(here, here + 4), at + here, first, depth)
-    first += perBlock ** depth
+  const { i_block } = inode
+  data(i_block.subarray(0, DIRECT * 4), at, 0)
+  if (isZero(i_block.subarray(DIRECT * 4))) return undefined
+  const behind = async (): Promise<void> => {
+    let first = DIRECT
+    for (let depth = 1; depth <= 3; depth++) {
+      const here = (DIRECT + depth - 1) * 4
+      // The pointer itself is one level above the blocks it leads to.
+      await pointers(i_block.subarray(here, here + 4), at + here, first, depth)
+      first += perBlock ** depth
+    }
   }
+  return behind()
 }
 
 /**
- * Reads where an inode's blocks are; an inode without a map (inline data, a short symlink) must not come here.
+ * Reads where an inode's blocks are; an inode without a map (inline data, a short symlink) must not come here. Where the whole
+ * map stands in the inode, as most do, nothing is waited for: millions of inodes are looked at.
  *
- * @throws CORRUPT  broken map: a block outside the filesystem, more blocks than it has, overlaps, wrong checksum
+ * @throws CORRUPT  broken map: a block outside the filesystem, more blocks than it has, overlaps, wrong checksum; at once, or later
  * @see linux fs/ext4/extents.c, __ext4_ext_check; fs/ext4/indirect.c
  */
-export const readBlockMap = async (volume: Volume, inode: Ext4Inode): Promise<BlockMap> => {
+export const readBlockMap = (volume: Volume, inode: Ext4Inode): BlockMap | Promise<BlockMap> => {
   const builder = new Builder(volume, inode)
-  if (inode.flags & INODE_FLAG.extents) await readExtents(volume, inode, builder)
-  else await readIndirect(volume, inode, builder)
-  return builder
+  const more =
+    inode.flags & INODE_FLAG.extents
+      ? extentReader(volume, inode, builder)(inode.i_block, inode.offset + 40, undefined, LOGICAL_END)
+      : readIndirect(volume, inode, builder)
+  return more ? more.then(() => builder) : builder
 }

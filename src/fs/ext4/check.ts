@@ -60,8 +60,9 @@ export const checkExt4 = async (volume: Volume): Promise<Finding[]> => {
   const countDirectories = async (): Promise<void> => {
     const directories = new Uint32Array(geometry.groupCount)
     try {
-      for await (const { ino, kind, linkCount } of sweepInodes(volume, { onCorrupt: caught }))
-        if (kind === 'directory' && linkCount > 0) directories[Math.floor((ino - 1) / sb.inodesPerGroup)]!++
+      for await (const inodes of sweepInodes(volume, { onCorrupt: caught }))
+        for (const { ino, kind, linkCount } of inodes)
+          if (kind === 'directory' && linkCount > 0) directories[Math.floor((ino - 1) / sb.inodesPerGroup)]!++
       for (const [index, count] of directories.entries()) {
         const { usedDirectories } = await volume.group(index)
         compare('EXT4_DIRECTORIES', `the directories of group ${index}`, count, usedDirectories, 'warning')

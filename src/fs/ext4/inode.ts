@@ -1,8 +1,8 @@
 import { isZero } from '../../block/device.js'
-import { crc32c } from '../../bytes/crc32c.js'
+import { crc32c, crc32cOfU32 } from '../../bytes/crc32c.js'
 import type { FileKind, Stat } from '../filesystem.js'
 import { INCOMPAT, RO_COMPAT } from './features.js'
-import { bytesOfU32, hex, type Volume } from './volume.js'
+import { hex, type Volume } from './volume.js'
 
 /*
  * Inode, s_inode_size bytes, little endian:
@@ -93,11 +93,11 @@ const KINDS: Readonly<Record<number, FileKind>> = {
 const ZERO2 = new Uint8Array(2)
 
 const inodeChecksum = (seed: number, bytes: Uint8Array, high: boolean): number => {
-  let sum = crc32c(seed, bytes.subarray(0, CHECKSUM_LOW_AT))
-  sum = crc32c(crc32c(sum, ZERO2), bytes.subarray(CHECKSUM_LOW_AT + 2, BASE_SIZE))
-  if (!high) return crc32c(sum, bytes.subarray(BASE_SIZE)) & 0xffff
-  sum = crc32c(sum, bytes.subarray(BASE_SIZE, CHECKSUM_HIGH_AT))
-  return crc32c(crc32c(sum, ZERO2), bytes.subarray(CHECKSUM_HIGH_AT + 2))
+  let sum = crc32c(seed, bytes, 0, CHECKSUM_LOW_AT)
+  sum = crc32c(crc32c(sum, ZERO2), bytes, CHECKSUM_LOW_AT + 2, BASE_SIZE)
+  if (!high) return crc32c(sum, bytes, BASE_SIZE) & 0xffff
+  sum = crc32c(sum, bytes, BASE_SIZE, CHECKSUM_HIGH_AT)
+  return crc32c(crc32c(sum, ZERO2), bytes, CHECKSUM_HIGH_AT + 2)
 }
 
 const deviceNumbers = (view: DataView): { major: number; minor: number } => {
@@ -123,7 +123,7 @@ export const parseInode = (volume: Volume, ino: number, bytes: Uint8Array, offse
   const generation = view.getUint32(100, true)
   const large = bytes.length > BASE_SIZE
   const extra = large ? view.getUint16(128, true) : 0
-  const checksumSeed = crc32c(crc32c(sb.checksumSeed, bytesOfU32(ino)), bytesOfU32(generation))
+  const checksumSeed = crc32cOfU32(crc32cOfU32(sb.checksumSeed, ino), generation)
   // Before any field is believed.
   if (sb.metadataCsum) {
     const high = large && extra >= 4

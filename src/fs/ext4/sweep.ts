@@ -1,3 +1,4 @@
+import { isZero } from '../../block/device.js'
 import { isLiveError, type LiveError } from '../../error.js'
 import { readInodeBitmap } from './bitmap.js'
 import { type BlockMap, readBlockMap } from './block-map.js'
@@ -14,12 +15,15 @@ export interface SweepOptions {
 }
 
 /**
- * All inodes in use, in the order of their tables, which are read in large pieces. Those of the system are among them,
- * except where nothing was ever written to them.
+ * All inodes in use, in the order of their tables, those of a large piece together; each that is kept keeps its piece. Those
+ * of the system are among them, except where nothing was ever written to them.
  *
  * @throws CORRUPT, IO
  */
-export async function* sweepInodes(volume: Volume, { onCorrupt }: SweepOptions = {}): AsyncIterable<Ext4Inode> {
+export async function* sweepInodes(
+  volume: Volume,
+  { onCorrupt }: SweepOptions = {},
+): AsyncIterable<readonly Ext4Inode[]> {
   for (let index = 0; index < volume.geometry.groupCount; index++) {
     const group = await volume.group(index)
     const bitmap = await readInodeBitmap(volume, group)
@@ -33,7 +37,7 @@ async function* sweepGroup(
   group: Group,
   bitmap: Uint8Array,
   onCorrupt: SweepOptions['onCorrupt'],
-): AsyncIterable<Ext4Inode> {
+): AsyncIterable<readonly Ext4Inode[]> {
   const { inodeSize, inodesPerGroup, blockSize } = volume.superblock
   const table = group.inodeTable * blockSize
   const perPiece = PIECE / inodeSize
@@ -55,21 +59,22 @@ async function* sweepGroup(
     if (first === end) continue
     const at = table + first * inodeSize
     const piece = await volume.device.read(at, (end - first) * inodeSize)
+    const inodes: Ext4Inode[] = []
     for (let n = first; n < end; n++) {
       if (!isUsed(n)) continue
       const skip = (n - first) * inodeSize
       const ino = group.index * inodesPerGroup + n + 1
       let inode: Ext4Inode
       try {
-        // A copy, so that one inode kept does not keep the piece.
-        inode = parseInode(volume, ino, new Uint8Array(piece.subarray(skip, skip + inodeSize)), at + skip)
+        inode = parseInode(volume, ino, piece.subarray(skip, skip + inodeSize), at + skip)
       } catch (error) {
         if (!onCorrupt || !isLiveError(error)) throw error
         onCorrupt(error, ino)
         continue
       }
-      if (inode.kind !== undefined || inode.linkCount > 0 || inode.i_block.some(byte => byte !== 0)) yield inode
+      if (inode.kind !== undefined || inode.linkCount > 0 || !isZero(inode.i_block)) inodes.push(inode)
     }
+    yield inodes
   }
 }
 
@@ -82,13 +87,7 @@ export interface OwnedRun {
   readonly role: 'data' | 'map' | 'xattr'
 }
 
-/**
- * The blocks of an inode: all that are mapped, those behind the file's end and never written ones too. Data in the inode
- * itself are not told.
- *
- * @throws CORRUPT, IO
- */
-export const ownedRuns = async (volume: Volume, inode: Ext4Inode): Promise<readonly OwnedRun[]> => {
+const runsIn = (volume: Volume, inode: Ext4Inode, map: BlockMap | undefined): readonly OwnedRun[] => {
   const { blockSize } = volume.superblock
   const runs: { start: number; length: number; role: OwnedRun['role'] }[] = []
   const add = (role: OwnedRun['role'], block: number, count: number): void => {
@@ -97,8 +96,7 @@ export const ownedRuns = async (volume: Volume, inode: Ext4Inode): Promise<reado
     if (last && last.role === role && last.start + last.length === start) last.length += length
     else runs.push({ start, length, role })
   }
-  if (hasMap(volume, inode)) {
-    const map: BlockMap = await readBlockMap(volume, inode)
+  if (map) {
     for (let n = 0; n < map.count.length; n++) add('data', map.physical[n]!, map.count[n]!)
     for (const block of map.mapBlocks) add('map', block, 1)
   }
@@ -108,4 +106,15 @@ export const ownedRuns = async (volume: Volume, inode: Ext4Inode): Promise<reado
     add('xattr', inode.fileAcl, 1)
   }
   return runs
+}
+
+/**
+ * The blocks of an inode: all that are mapped, those behind the file's end and never written ones too. Data in the inode
+ * itself are not told. Like `readBlockMap` it waits only where it must.
+ *
+ * @throws CORRUPT, IO
+ */
+export const ownedRuns = (volume: Volume, inode: Ext4Inode): readonly OwnedRun[] | Promise<readonly OwnedRun[]> => {
+  const map = hasMap(volume, inode) ? readBlockMap(volume, inode) : undefined
+  return map instanceof Promise ? map.then(read => runsIn(volume, inode, read)) : runsIn(volume, inode, map)
 }

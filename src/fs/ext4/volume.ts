@@ -1,6 +1,6 @@
 import { cache } from '../../block/cache.js'
 import type { Device } from '../../block/device.js'
-import { CRC16_START, crc16, crc32c } from '../../bytes/crc32c.js'
+import { CRC16_START, crc16, crc32c, crc32cOfU32 } from '../../bytes/crc32c.js'
 import { corrupt, type LiveError } from '../../error.js'
 import { INCOMPAT } from './features.js'
 import { type Geometry, parseGeometry } from './geometry.js'
@@ -64,7 +64,7 @@ export interface Volume {
 }
 
 /** The bytes of a u32, from which many checksums start. */
-export const bytesOfU32 = (value: number): Uint8Array =>
+const bytesOfU32 = (value: number): Uint8Array =>
   Uint8Array.of(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24)
 
 /** A checksum as messages show it. */
@@ -76,7 +76,7 @@ const descriptorChecksum = (sb: Ext4Superblock, group: number, bytes: Uint8Array
   const before = bytes.subarray(0, CHECKSUM_AT)
   const behind = bytes.subarray(CHECKSUM_AT + 2)
   if (sb.metadataCsum) {
-    const head = crc32c(crc32c(sb.checksumSeed, bytesOfU32(group)), before)
+    const head = crc32c(crc32cOfU32(sb.checksumSeed, group), before)
     return crc32c(crc32c(head, ZERO2), behind) & 0xffff
   }
   return crc16(crc16(crc16(crc16(CRC16_START, sb.uuidBytes), bytesOfU32(group)), before), behind)

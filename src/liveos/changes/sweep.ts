@@ -4,7 +4,7 @@ import { isLiveError } from '../../error.js'
 import { hasMap } from '../../fs/ext4/content.js'
 import { type Ext4Inode, INODE_FLAG, parseInode } from '../../fs/ext4/inode.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
-import { ownedRuns } from '../../fs/ext4/sweep.js'
+import { type OwnedRun, ownedRuns } from '../../fs/ext4/sweep.js'
 import type { Group, Volume } from '../../fs/ext4/volume.js'
 import { ahead } from './ahead.js'
 import { type Side, stopIfAborted, type Told } from './side.js'
@@ -182,8 +182,12 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
   const places = new Map<number, number>()
   const deep: { ino: number; place: number; directory: boolean }[] = []
 
-  const isTouched = async (inode: Ext4Inode): Promise<boolean> =>
-    (await ownedRuns(root.volume, inode)).some(({ start, length }) => touched.touches(start, start + length))
+  const anyTouched = (runs: readonly OwnedRun[]): boolean =>
+    runs.some(({ start, length }) => touched.touches(start, start + length))
+  const isTouched = (inode: Ext4Inode): boolean | Promise<boolean> => {
+    const runs = ownedRuns(root.volume, inode)
+    return runs instanceof Promise ? runs.then(anyTouched) : anyTouched(runs)
+  }
 
   const differs = (ino: number, before: Uint8Array | undefined, after: Uint8Array | undefined): void => {
     candidates.add(ino)
@@ -217,7 +221,8 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
       return
     }
     try {
-      if (await isTouched(inode)) return differs(ino, before, after)
+      const changed = isTouched(inode)
+      if (changed instanceof Promise ? await changed : changed) return differs(ino, before, after)
     } catch (error) {
       if (!isLiveError(error)) throw error
       // It is told with its name when its contents are compared.

@@ -116,23 +116,26 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
   ])
   const meter = metered(volume)
   await trying(async () => {
-    for await (const inode of sweepInodes(volume, { onCorrupt: broken })) {
+    for await (const inodes of sweepInodes(volume, { onCorrupt: broken })) {
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
-      const { ino, kind, linkCount, flags } = inode
-      // The first inodes are the filesystem's own, and so are files that the superblock names: metadataRuns told of them.
-      if ((ino < sb.firstInode && ino !== ROOT_INODE) || own.has(ino)) continue
-      const named = linkCount > 0 && (flags & INODE_FLAG.eaInode) === 0
-      if (kind === 'directory' && named) directories.push(ino)
-      let runs: readonly OwnedRun[] = []
-      try {
-        runs = await ownedRuns(meter.volume, inode)
-      } catch (error) {
-        broken(damage(error))
-      }
-      meter.mapped(runs.reduce((sum, { length, role }) => sum + (role === 'xattr' ? 0 : length), 0))
-      for (const run of runs) {
-        const claimed = pieces.claim(run.start, run.length, roleOf(inode, run), named ? ino : 0)
-        if (claimed > 0 && named) kinds.set(ino, kind)
+      for (const inode of inodes) {
+        const { ino, kind, linkCount, flags } = inode
+        // The first inodes are the filesystem's own, and so are files that the superblock names: metadataRuns told of them.
+        if ((ino < sb.firstInode && ino !== ROOT_INODE) || own.has(ino)) continue
+        const named = linkCount > 0 && (flags & INODE_FLAG.eaInode) === 0
+        if (kind === 'directory' && named) directories.push(ino)
+        let runs: readonly OwnedRun[] = []
+        try {
+          const owned = ownedRuns(meter.volume, inode)
+          runs = owned instanceof Promise ? await owned : owned
+        } catch (error) {
+          broken(damage(error))
+        }
+        meter.mapped(runs.reduce((sum, { length, role }) => sum + (role === 'xattr' ? 0 : length), 0))
+        for (const run of runs) {
+          const claimed = pieces.claim(run.start, run.length, roleOf(inode, run), named ? ino : 0)
+          if (claimed > 0 && named) kinds.set(ino, kind)
+        }
       }
     }
   })

@@ -33,7 +33,7 @@ type Range = readonly [start: number, end: number]
 interface Span {
   readonly start: number
   readonly end: number
-  readonly bytes: Uint8Array | LiveError
+  readonly bytes: Buffer | LiveError
 }
 
 /**
@@ -45,13 +45,13 @@ const readSpans = async (
   device: Device,
   ranges: readonly Range[],
   spare: Spare,
-  known: (range: Range) => Uint8Array | undefined = () => undefined,
+  known: (range: Range) => Buffer | undefined = () => undefined,
 ): Promise<{ readonly spans: readonly Span[]; close(): void }> => {
   // One piece of memory for all of them: many small ones would each come to be as large as the largest.
   const ready = ranges.map(known)
   const memory = spare.take(ranges.reduce((sum, [start, end], n) => sum + (ready[n] ? 0 : end - start), 0))
   let filled = 0
-  const read = async (start: number, end: number, target: Uint8Array): Promise<Span> => {
+  const read = async (start: number, end: number, target: Buffer): Promise<Span> => {
     try {
       await readInto(device, start, target)
       return { start, end, bytes: target }
@@ -64,7 +64,7 @@ const readSpans = async (
     ranges.map(async ([start, end], n): Promise<Span> => {
       const bytes = ready[n]
       if (bytes) return { start, end, bytes }
-      const target = new Uint8Array(memory, filled, end - start)
+      const target = Buffer.from(memory, filled, end - start)
       filled += end - start
       return read(start, end, target)
     }),
@@ -72,13 +72,16 @@ const readSpans = async (
   return { spans, close: () => spare.give(memory) }
 }
 
-/** Ranges joined where they lie close together. They come and stay in order; ends are exclusive. */
-const joinRanges = (ranges: Iterable<Range>, most: number): Range[] => {
+/** What is read for ranges that come in order: joined where they lie close together, `most` bytes in one. */
+const joinRanges = (count: number, rangeOf: (n: number) => Range, most: number): Range[] => {
   const joined: Range[] = []
-  for (const [start, end] of ranges) {
-    const last = joined.at(-1)
-    if (last && start - last[1] <= GAP && end - last[0] <= most) joined[joined.length - 1] = [last[0], end]
-    else joined.push([start, end])
+  for (let n = 0, first = 0, last = 0; n < count; n++) {
+    const [start, end] = rangeOf(n)
+    const joins = n > 0 && start - last <= GAP && end - first <= most
+    if (!joins) first = start
+    last = end
+    if (joins) joined[joined.length - 1] = [first, last]
+    else joined.push([first, last])
   }
   return joined
 }
@@ -88,15 +91,20 @@ interface BaseReader {
   readonly device: Device
   readonly window: number
   readonly windowsAtOnce: number
-  /** what is read of it for some ranges, in order */
-  cover(ranges: readonly Range[]): readonly Range[]
+  /** what is read of it for some ranges, which come in order */
+  cover(count: number, rangeOf: (n: number) => Range): readonly Range[]
   /** of these: what stands there without being read */
-  known?(range: Range): Uint8Array | undefined
+  known?(range: Range): Buffer | undefined
 }
 
 const plainReader = (origin: Device, chunkSize: number): BaseReader => {
   const window = Math.max(WINDOW, chunkSize)
-  return { device: origin, window, windowsAtOnce: WINDOWS_AT_ONCE, cover: ranges => joinRanges(ranges, window) }
+  return {
+    device: origin,
+    window,
+    windowsAtOnce: WINDOWS_AT_ONCE,
+    cover: (count, rangeOf) => joinRanges(count, rangeOf, window),
+  }
 }
 
 /** Whole blocks: of others a part would be expanded twice. */
@@ -104,16 +112,21 @@ const squashedReader = ({ base, pool }: Stack, chunkSize: number): BaseReader | 
   if (!base.squashfs) return undefined
   const { file } = base.squashfs
   const { blockSize, blockCount } = file
-  const zeros = new Uint8Array(blockSize)
+  const zeros = Buffer.alloc(blockSize)
   return {
     device: file,
     window: Math.max(blockSize, chunkSize),
     windowsAtOnce: Math.max(2, pool.threads * 3),
-    cover(ranges) {
-      const blocks = new Set<number>()
-      for (const [start, end] of ranges)
-        for (let block = Math.floor(start / blockSize); block * blockSize < end; block++) blocks.add(block)
-      return Array.from(blocks, block => [block * blockSize, Math.min((block + 1) * blockSize, file.size)])
+    cover(count, rangeOf) {
+      const ranges: Range[] = []
+      for (let n = 0, next = 0; n < count; n++) {
+        const [start, end] = rangeOf(n)
+        let block = Math.max(next, Math.floor(start / blockSize))
+        for (; block * blockSize < end; block++)
+          ranges.push([block * blockSize, Math.min((block + 1) * blockSize, file.size)])
+        next = block
+      }
+      return ranges
     },
     known([start, end]) {
       const block = start / blockSize
@@ -122,39 +135,56 @@ const squashedReader = ({ base, pool }: Stack, chunkSize: number): BaseReader | 
   }
 }
 
-/** The chunks `from` to before `to` of a store, each its own view, good until `close`; chunks that lie close together are one read. */
+/** Chunks of a store: chunk `n` of them at `places[n]` of the store, in `spans[spanOf[n]]`. */
+interface Chunks {
+  readonly spans: readonly Span[]
+  readonly places: readonly number[]
+  readonly spanOf: readonly number[]
+  close(): void
+}
+
+/** The chunks `from` to before `to` of a store, good until `close`; those that lie close together are one read. */
 const readChunks = async (
   cow: Device,
   { exceptions, chunkSize }: Store,
   from: number,
   to: number,
   spare: Spare,
-): Promise<{ readonly chunks: readonly (Uint8Array | LiveError)[]; close(): void }> => {
-  const places = Array.from({ length: to - from }, (_, n) => exceptions.newChunkAt(from + n) * chunkSize)
-  const order = places.map((_, n) => n).sort((a, b) => places[a]! - places[b]!)
-  const ranges = order.map((n): Range => [places[n]!, places[n]! + chunkSize])
-  const { spans, close } = await readSpans(cow, joinRanges(ranges, Math.max(WINDOW, chunkSize)), spare)
-  const chunks: (Uint8Array | LiveError)[] = new Array(places.length)
+): Promise<Chunks> => {
+  const places: number[] = []
+  let inOrder = true
+  for (let index = from; index < to; index++) {
+    const place = exceptions.newChunkAt(index) * chunkSize
+    if (places.length > 0 && place < places.at(-1)!) inOrder = false
+    places.push(place)
+  }
+  const order = places.map((_, n) => n)
+  if (!inOrder) order.sort((a, b) => places[a]! - places[b]!)
+  const ranges = joinRanges(
+    order.length,
+    n => [places[order[n]!]!, places[order[n]!]! + chunkSize],
+    Math.max(WINDOW, chunkSize),
+  )
+  const { spans, close } = await readSpans(cow, ranges, spare)
+  const spanOf: number[] = new Array(places.length)
   let span = 0
   for (const n of order) {
     while (spans[span]!.end <= places[n]!) span++
-    const { start, bytes } = spans[span]!
-    const skip = places[n]! - start
-    chunks[n] = bytes instanceof Uint8Array ? bytes.subarray(skip, skip + chunkSize) : bytes
+    spanOf[n] = span
   }
-  return { chunks, close }
+  return { spans, places, spanOf, close }
 }
 
-const sameBytes = (a: Uint8Array, aStart: number, b: Uint8Array, bStart: number, length: number): boolean =>
-  Buffer.compare(a.subarray(aStart, aStart + length), b.subarray(bStart, bStart + length)) === 0
-
-/** Compares a part of a chunk with the base; an error where the base can't be read there. Spans are in order and cover it. */
+/**
+ * Compares bytes of a store with the base from `start`; an error where the base can't be read there. Spans are in order and
+ * cover it.
+ */
 const compareWith = (
   spans: readonly Span[],
   firstSpan: number,
   start: number,
-  chunk: Uint8Array,
-  skip: number,
+  bytes: Buffer,
+  from: number,
   length: number,
 ): boolean | LiveError => {
   let at = start
@@ -162,9 +192,11 @@ const compareWith = (
   for (let n = firstSpan; n < spans.length; n++) {
     const span = spans[n]!
     if (span.end <= at) continue
-    if (!(span.bytes instanceof Uint8Array)) return span.bytes
+    if (!Buffer.isBuffer(span.bytes)) return span.bytes
     const stop = Math.min(end, span.end)
-    if (!sameBytes(chunk, skip + at - start, span.bytes, at - span.start, stop - at)) return false
+    const skip = from + at - start
+    // By offsets: a view for each piece would be most of the work.
+    if (bytes.compare(span.bytes, at - span.start, stop - span.start, skip, skip + stop - at) !== 0) return false
     at = stop
     if (at >= end) break
   }
@@ -202,18 +234,19 @@ export const compareWithBase = async (
 
   const compare = async (from: number, to: number): Promise<void> => {
     if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while chunks were being compared', {}, signal.reason)
-    const ranges = Array.from({ length: to - from }, (_, n): Range => {
+    const rangeOf = (n: number): Range => {
       const start = exceptions.oldChunkAt(from + n) * chunkSize
       return [start, Math.min(start + chunkSize, origin.size)]
-    })
+    }
     const [before, after] = await Promise.all([
-      readSpans(base.device, base.cover(ranges), spare.base, base.known),
+      readSpans(base.device, base.cover(to - from, rangeOf), spare.base, base.known),
       readChunks(cow, store, from, to, spare.cow),
     ])
     const { spans } = before
     let firstSpan = 0
     for (let index = from; index < to; index++) {
-      const chunk = after.chunks[index - from]!
+      const stored = after.spans[after.spanOf[index - from]!]!
+      const place = after.places[index - from]! - stored.start
       const chunkStart = exceptions.oldChunkAt(index) * chunkSize
       while (spans[firstSpan] && spans[firstSpan]!.end <= chunkStart) firstSpan++
       for (let part = 0; part < pieces.piecesPerChunk; part++) {
@@ -221,7 +254,8 @@ export const compareWithBase = async (
         const start = chunkStart + skip
         const length = Math.min(pieces.unit, origin.size - start)
         if (length <= 0) break
-        const equal = chunk instanceof Uint8Array ? compareWith(spans, firstSpan, start, chunk, skip, length) : chunk
+        const { bytes } = stored
+        const equal = Buffer.isBuffer(bytes) ? compareWith(spans, firstSpan, start, bytes, place + skip, length) : bytes
         if (equal === true) same[index * pieces.piecesPerChunk + part] = 1
         else if (equal !== false) {
           unreadable++

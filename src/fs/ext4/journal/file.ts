@@ -1,5 +1,5 @@
 import type { Device } from '../../../block/device.js'
-import { crc32c } from '../../../bytes/crc32c.js'
+import { crc32cOfU32 } from '../../../bytes/crc32c.js'
 import { corrupt, isLiveError, type LiveError, unsupported } from '../../../error.js'
 import type { Run } from '../../filesystem.js'
 import { readBlockMap } from '../block-map.js'
@@ -7,7 +7,7 @@ import { COMPAT } from '../features.js'
 import { runsOf } from '../file.js'
 import { type Ext4Inode, INODE_FLAG, readInode } from '../inode.js'
 import type { Ext4Superblock } from '../superblock.js'
-import { bytesOfU32, openVolume, type Volume } from '../volume.js'
+import { openVolume, type Volume } from '../volume.js'
 import { MIN_JOURNAL_BLOCKS } from './layout.js'
 
 /** Where a journal lies in its filesystem. */
@@ -118,6 +118,6 @@ const savedInode = (
     fileAcl: 0,
     xattrStart: 0,
     bytes: new Uint8Array(0),
-    checksumSeed: crc32c(crc32c(superblock.checksumSeed, bytesOfU32(ino)), bytesOfU32(0)),
+    checksumSeed: crc32cOfU32(crc32cOfU32(superblock.checksumSeed, ino), 0),
   }
 }
