@@ -11,7 +11,7 @@ import { fileIn, type Target, type TargetFile } from '../liveos/target.js'
 import { collecting, deeper, details, type Inspecting, type InspectNode, node } from './inspect-node.js'
 import { inspectOverlayDirectory, inspectOverlayImage, inspectStore } from './inspect-overlay.js'
 import { inspectFlat, inspectRoot } from './inspect-root.js'
-import { overlayStatus } from './status.js'
+import { overlayStatus } from './status-overlay.js'
 
 /** The root's bytes below an overlay. */
 interface Root {

@@ -2,8 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { SECTOR } from '../block/snapshot/layout.js'
 import type { Finding } from '../finding.js'
 import { marked } from '../liveos/advice.js'
-import type { OverlayStatus } from './status.js'
 import type { LiveOverlay, LiveSource } from './status-live.js'
+import type { OverlayStatus } from './status-overlay.js'
 
 /** How the kernel's count and the list on the medium stand to each other. */
 export type Agreement = 'same' | 'kernel ahead' | 'file ahead' | 'other size' | 'not comparable'

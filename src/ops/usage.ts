@@ -1,3 +1,4 @@
+import type { Device } from '../block/device.js'
 import { LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { openExt4 } from '../fs/ext4/reader.js'
@@ -9,7 +10,7 @@ import type { FreeSpace } from '../liveos/usage/space.js'
 import { type Category, type CategoryUsage, readOverlayUsage } from '../liveos/usage/usage.js'
 import { openOverlaid } from '../liveos/view.js'
 import { type Progress, progressing, type Report } from './progress.js'
-import { type OverlayStatus, readStatus } from './status.js'
+import { type OverlayStatus, overlayStatus } from './status-overlay.js'
 import { type Advice, adviseFolders } from './usage-advice.js'
 import { type DirectoryUsage, sumDirectories } from './usage-directories.js'
 import { type PackageUsage, sumPackages } from './usage-packages.js'
@@ -97,7 +98,7 @@ export async function* runUsage(
     const { target, close } = await openTarget(input, signal)
     try {
       const overlaid = await openOverlaid(target)
-      if (!overlaid) return await usageOf(target, (await readStatus(input)).overlay, options, report, signal)
+      if (!overlaid) return await usageOf(target, options, report, signal)
       try {
         return await upperUsage(target, overlaid, options, report, signal)
       } finally {
@@ -111,18 +112,19 @@ export async function* runUsage(
 
 const usageOf = async (
   target: Target,
-  status: OverlayStatus,
   { top = 20, depth = 2, packages: wantsPackages = false }: UsageOptions,
   report: Report,
   signal: AbortSignal | undefined,
 ): Promise<Usage> => {
   const stack = await openStack(target, { ignoreInvalid: true })
+  const open: Device[] = []
   try {
-    const { overlay } = stack
+    const { overlay, base } = stack
     if (!overlay)
       throw new LiveError('NOT_FOUND', `${target.name} has no overlay: there is nothing that it could take`, {
         path: target.name,
       })
+    const status = await overlayStatus(target, base.origin.size, [], open, {}, overlay.store)
     const usage = await readOverlayUsage(
       { ...stack, overlay },
       { signal, onProgress: (phase, doneBytes, totalBytes) => report({ phase, doneBytes, totalBytes }) },
@@ -157,6 +159,7 @@ const usageOf = async (
       findings: [...usage.findings, ...(told?.findings ?? [])],
     }
   } finally {
+    for (const device of open) await device.close()
     await stack.close()
   }
 }

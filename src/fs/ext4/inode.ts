@@ -107,75 +107,131 @@ const deviceNumbers = (view: DataView): { major: number; minor: number } => {
   return { major: (dev >>> 8) & 0xfff, minor: (dev & 0xff) | ((dev >>> 12) & 0xfff00) }
 }
 
+/** What most looks at an inode do not ask for is read from its bytes when it is: sweeps go over millions. */
+class StoredInode implements Ext4Inode {
+  readonly ino: number
+  readonly offset: number
+  readonly bytes: Uint8Array
+  readonly kind: FileKind | undefined
+  readonly mode: number
+  readonly size: number
+  readonly linkCount: number
+  readonly flags: number
+  readonly generation: number
+  readonly fileAcl: number
+  readonly checksumSeed: number
+  readonly #view: DataView
+  readonly #volume: Volume
+
+  /** @throws CORRUPT */
+  constructor(volume: Volume, ino: number, bytes: Uint8Array, offset: number) {
+    const { superblock: sb } = volume
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.ino = ino
+    this.offset = offset
+    this.bytes = bytes
+    this.#view = view
+    this.#volume = volume
+    this.generation = view.getUint32(100, true)
+    this.checksumSeed = crc32cOfU32(crc32cOfU32(sb.checksumSeed, ino), this.generation)
+    this.#check()
+    const i_mode = view.getUint16(0, true)
+    const kind = KINDS[i_mode >>> 12]
+    this.kind = kind
+    this.mode = i_mode & 0o7777
+    this.flags = view.getUint32(32, true)
+    this.linkCount = view.getUint16(26, true)
+    const wideSize = kind === 'file' || (kind === 'directory' && (sb.incompat & INCOMPAT.large_dir) !== 0)
+    this.size = view.getUint32(4, true) + (wideSize ? view.getUint32(108, true) * 2 ** 32 : 0)
+    if (this.size > 2 ** 32 * sb.blockSize)
+      throw this.#wrong(108, 'i_size', `at most ${2 ** 32 * sb.blockSize}`, this.size)
+    const wide = (sb.incompat & INCOMPAT['64bit']) !== 0
+    this.fileAcl = view.getUint32(104, true) + (wide ? view.getUint16(118, true) * 2 ** 32 : 0)
+  }
+
+  get uid(): number {
+    return this.#view.getUint16(2, true) + this.#view.getUint16(120, true) * 65536
+  }
+  get gid(): number {
+    return this.#view.getUint16(24, true) + this.#view.getUint16(122, true) * 65536
+  }
+  get allocated(): number {
+    const { roCompat, blockSize } = this.#volume.superblock
+    const huge = (roCompat & RO_COMPAT.huge_file) !== 0
+    const blocks = this.#view.getUint32(28, true) + (huge ? this.#view.getUint16(116, true) * 2 ** 32 : 0)
+    return blocks * (huge && this.flags & INODE_FLAG.hugeFile ? blockSize : 512)
+  }
+  get atime(): InodeTime {
+    return this.#time(8, 140)
+  }
+  get ctime(): InodeTime {
+    return this.#time(12, 132)
+  }
+  get mtime(): InodeTime {
+    return this.#time(16, 136)
+  }
+  get crtime(): InodeTime | undefined {
+    return this.#has(144) ? this.#time(144, 148) : undefined
+  }
+  get dtime(): number {
+    return this.#view.getUint32(20, true)
+  }
+  get projectId(): number {
+    return this.#has(156) ? this.#view.getUint32(156, true) : 0
+  }
+  get device(): Ext4Inode['device'] {
+    return this.kind === 'block' || this.kind === 'character' ? deviceNumbers(this.#view) : undefined
+  }
+  get i_block(): Uint8Array {
+    return this.bytes.subarray(BLOCK_AT, BLOCK_AT + 60)
+  }
+  get xattrStart(): number {
+    // The kernel looks for none where i_extra_isize is 0.
+    const extra = this.#extra()
+    return extra > 0 ? BASE_SIZE + extra : this.bytes.length
+  }
+
+  #extra(): number {
+    return this.bytes.length > BASE_SIZE ? this.#view.getUint16(128, true) : 0
+  }
+  #has(at: number): boolean {
+    return this.bytes.length > BASE_SIZE && BASE_SIZE + this.#extra() >= at + 4
+  }
+  #time(low: number, high: number): InodeTime {
+    const more = this.#has(high) ? this.#view.getUint32(high, true) : 0
+    return { seconds: this.#view.getInt32(low, true) + (more & 3) * 2 ** 32, nanoseconds: more >>> 2 }
+  }
+  #wrong(at: number, field: string, expected: string, found: string | number) {
+    return this.#volume.wrong(this.offset + at, `${field} of inode ${this.ino}`, expected, found)
+  }
+  #check(): void {
+    const { bytes } = this
+    const large = bytes.length > BASE_SIZE
+    const extra = this.#extra()
+    // Before any field is believed.
+    if (this.#volume.superblock.metadataCsum) {
+      const high = large && extra >= 4
+      const view = this.#view
+      const stored = view.getUint16(CHECKSUM_LOW_AT, true) + (high ? view.getUint16(CHECKSUM_HIGH_AT, true) * 65536 : 0)
+      const sum = inodeChecksum(this.checksumSeed, bytes, high)
+      // An inode of zeros alone was never written and has no checksum.
+      if (stored !== sum && !isZero(bytes)) throw this.#wrong(CHECKSUM_LOW_AT, 'i_checksum', hex(sum), hex(stored))
+    }
+    if (large && (extra > bytes.length - BASE_SIZE || extra % 4 !== 0))
+      throw this.#wrong(128, 'i_extra_isize', `a multiple of 4, at most ${bytes.length - BASE_SIZE}`, extra)
+  }
+}
+
 /**
  * Reads an inode's bytes. With metadata_csum its checksum is compared.
  *
- * @param bytes   s_inode_size bytes, kept
+ * @param bytes   s_inode_size bytes, kept, and not to be changed
  * @param offset  where they stand on the device
  * @throws CORRUPT
  * @see linux fs/ext4/inode.c, __ext4_iget, ext4_inode_csum
  */
-export const parseInode = (volume: Volume, ino: number, bytes: Uint8Array, offset: number): Ext4Inode => {
-  const { superblock: sb } = volume
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const wrong = (at: number, field: string, expected: string, found: string | number) =>
-    volume.wrong(offset + at, `${field} of inode ${ino}`, expected, found)
-  const generation = view.getUint32(100, true)
-  const large = bytes.length > BASE_SIZE
-  const extra = large ? view.getUint16(128, true) : 0
-  const checksumSeed = crc32cOfU32(crc32cOfU32(sb.checksumSeed, ino), generation)
-  // Before any field is believed.
-  if (sb.metadataCsum) {
-    const high = large && extra >= 4
-    const stored = view.getUint16(CHECKSUM_LOW_AT, true) + (high ? view.getUint16(CHECKSUM_HIGH_AT, true) * 65536 : 0)
-    const sum = inodeChecksum(checksumSeed, bytes, high)
-    // An inode of zeros alone was never written and has no checksum.
-    if (stored !== sum && !isZero(bytes)) throw wrong(CHECKSUM_LOW_AT, 'i_checksum', hex(sum), hex(stored))
-  }
-  if (large && (extra > bytes.length - BASE_SIZE || extra % 4 !== 0))
-    throw wrong(128, 'i_extra_isize', `a multiple of 4, at most ${bytes.length - BASE_SIZE}`, extra)
-  const has = (at: number): boolean => large && BASE_SIZE + extra >= at + 4
-  const time = (low: number, high: number): InodeTime => {
-    const more = has(high) ? view.getUint32(high, true) : 0
-    return { seconds: view.getInt32(low, true) + (more & 3) * 2 ** 32, nanoseconds: more >>> 2 }
-  }
-  const i_mode = view.getUint16(0, true)
-  const kind = KINDS[i_mode >>> 12]
-  const flags = view.getUint32(32, true)
-  const wideSize = kind === 'file' || (kind === 'directory' && (sb.incompat & INCOMPAT.large_dir) !== 0)
-  const size = view.getUint32(4, true) + (wideSize ? view.getUint32(108, true) * 2 ** 32 : 0)
-  if (size > 2 ** 32 * sb.blockSize) throw wrong(108, 'i_size', `at most ${2 ** 32 * sb.blockSize}`, size)
-  const huge = (sb.roCompat & RO_COMPAT.huge_file) !== 0
-  const blocks = view.getUint32(28, true) + (huge ? view.getUint16(116, true) * 2 ** 32 : 0)
-  const wide = (sb.incompat & INCOMPAT['64bit']) !== 0
-  const fileAcl = view.getUint32(104, true) + (wide ? view.getUint16(118, true) * 2 ** 32 : 0)
-  return {
-    ino,
-    offset,
-    kind,
-    mode: i_mode & 0o7777,
-    uid: view.getUint16(2, true) + view.getUint16(120, true) * 65536,
-    gid: view.getUint16(24, true) + view.getUint16(122, true) * 65536,
-    size,
-    linkCount: view.getUint16(26, true),
-    flags,
-    generation,
-    allocated: blocks * (huge && flags & INODE_FLAG.hugeFile ? sb.blockSize : 512),
-    atime: time(8, 140),
-    ctime: time(12, 132),
-    mtime: time(16, 136),
-    crtime: has(144) ? time(144, 148) : undefined,
-    dtime: view.getUint32(20, true),
-    projectId: has(156) ? view.getUint32(156, true) : 0,
-    device: kind === 'block' || kind === 'character' ? deviceNumbers(view) : undefined,
-    i_block: bytes.subarray(BLOCK_AT, BLOCK_AT + 60),
-    fileAcl,
-    // The kernel looks for none where i_extra_isize is 0.
-    xattrStart: extra > 0 ? BASE_SIZE + extra : bytes.length,
-    bytes,
-    checksumSeed,
-  }
-}
+export const parseInode = (volume: Volume, ino: number, bytes: Uint8Array, offset: number): Ext4Inode =>
+  new StoredInode(volume, ino, bytes, offset)
 
 /**
  * Reads an inode by its number.

@@ -4,7 +4,7 @@ import { readInodeBitmap } from './bitmap.js'
 import { type BlockMap, readBlockMap } from './block-map.js'
 import { hasMap } from './content.js'
 import { type Ext4Inode, parseInode } from './inode.js'
-import type { Group, Volume } from './volume.js'
+import type { Volume } from './volume.js'
 
 const PIECE = 1 << 20
 
@@ -14,9 +14,74 @@ export interface SweepOptions {
   readonly onCorrupt?: (error: LiveError, ino: number) => void
 }
 
+/** A piece of an inode table: from the first inode in use to the last. */
+interface Piece {
+  /** inode number of the first */
+  readonly ino: number
+  readonly count: number
+  /** byte offset on the device */
+  readonly at: number
+  isUsed(n: number): boolean
+}
+
+async function* usedPieces(volume: Volume): AsyncGenerator<Piece, void> {
+  const { inodeSize, inodesPerGroup, blockSize } = volume.superblock
+  const perPiece = PIECE / inodeSize
+  for (let index = 0; index < volume.geometry.groupCount; index++) {
+    const group = await volume.group(index)
+    const bitmap = await readInodeBitmap(volume, group)
+    if (!bitmap) continue
+    const isUsed = (n: number): boolean => ((bitmap[n >>> 3]! >>> (n & 7)) & 1) === 1
+    const everUsed = inodesPerGroup - group.unusedInodes
+    for (let n = everUsed; n < inodesPerGroup; n++)
+      if (isUsed(n))
+        throw volume.wrong(
+          group.inodeBitmap * blockSize,
+          `inode bitmap of group ${index}`,
+          `nothing used from inode ${everUsed} of the group`,
+          `inode ${n} used`,
+        )
+    for (let start = 0; start < everUsed; start += perPiece) {
+      let first = start
+      let end = Math.min(start + perPiece, everUsed)
+      while (first < end && !isUsed(first)) first++
+      while (end > first && !isUsed(end - 1)) end--
+      if (first < end)
+        yield {
+          ino: index * inodesPerGroup + first + 1,
+          count: end - first,
+          at: group.inodeTable * blockSize + first * inodeSize,
+          isUsed: n => isUsed(first + n),
+        }
+    }
+  }
+}
+
+const inodesIn = (
+  volume: Volume,
+  { ino: first, count, at, isUsed }: Piece,
+  bytes: Uint8Array,
+  onCorrupt: SweepOptions['onCorrupt'],
+): readonly Ext4Inode[] => {
+  const { inodeSize } = volume.superblock
+  const inodes: Ext4Inode[] = []
+  for (let n = 0; n < count; n++) {
+    if (!isUsed(n)) continue
+    const skip = n * inodeSize
+    try {
+      const inode = parseInode(volume, first + n, bytes.subarray(skip, skip + inodeSize), at + skip)
+      if (inode.kind !== undefined || inode.linkCount > 0 || !isZero(inode.i_block)) inodes.push(inode)
+    } catch (error) {
+      if (!onCorrupt || !isLiveError(error)) throw error
+      onCorrupt(error, first + n)
+    }
+  }
+  return inodes
+}
+
 /**
  * All inodes in use, in the order of their tables, those of a large piece together; each that is kept keeps its piece. Those
- * of the system are among them, except where nothing was ever written to them.
+ * of the system are among them, except where nothing was ever written to them. One piece is read ahead.
  *
  * @throws CORRUPT, IO
  */
@@ -24,57 +89,23 @@ export async function* sweepInodes(
   volume: Volume,
   { onCorrupt }: SweepOptions = {},
 ): AsyncIterable<readonly Ext4Inode[]> {
-  for (let index = 0; index < volume.geometry.groupCount; index++) {
-    const group = await volume.group(index)
-    const bitmap = await readInodeBitmap(volume, group)
-    if (!bitmap) continue
-    yield* sweepGroup(volume, group, bitmap, onCorrupt)
-  }
-}
-
-async function* sweepGroup(
-  volume: Volume,
-  group: Group,
-  bitmap: Uint8Array,
-  onCorrupt: SweepOptions['onCorrupt'],
-): AsyncIterable<readonly Ext4Inode[]> {
-  const { inodeSize, inodesPerGroup, blockSize } = volume.superblock
-  const table = group.inodeTable * blockSize
-  const perPiece = PIECE / inodeSize
-  const isUsed = (n: number): boolean => ((bitmap[n >>> 3]! >>> (n & 7)) & 1) === 1
-  const everUsed = inodesPerGroup - group.unusedInodes
-  for (let n = everUsed; n < inodesPerGroup; n++)
-    if (isUsed(n))
-      throw volume.wrong(
-        group.inodeBitmap * blockSize,
-        `inode bitmap of group ${group.index}`,
-        `nothing used from inode ${everUsed} of the group`,
-        `inode ${n} used`,
-      )
-  for (let start = 0; start < everUsed; start += perPiece) {
-    let first = start
-    let end = Math.min(start + perPiece, everUsed)
-    while (first < end && !isUsed(first)) first++
-    while (end > first && !isUsed(end - 1)) end--
-    if (first === end) continue
-    const at = table + first * inodeSize
-    const piece = await volume.device.read(at, (end - first) * inodeSize)
-    const inodes: Ext4Inode[] = []
-    for (let n = first; n < end; n++) {
-      if (!isUsed(n)) continue
-      const skip = (n - first) * inodeSize
-      const ino = group.index * inodesPerGroup + n + 1
-      let inode: Ext4Inode
-      try {
-        inode = parseInode(volume, ino, piece.subarray(skip, skip + inodeSize), at + skip)
-      } catch (error) {
-        if (!onCorrupt || !isLiveError(error)) throw error
-        onCorrupt(error, ino)
-        continue
-      }
-      if (inode.kind !== undefined || inode.linkCount > 0 || !isZero(inode.i_block)) inodes.push(inode)
+  const pieces = usedPieces(volume)[Symbol.asyncIterator]()
+  const next = async (): Promise<(() => Promise<readonly Ext4Inode[]>) | undefined> => {
+    try {
+      const { value: piece, done } = await pieces.next()
+      if (done) return undefined
+      const reading = volume.device.read(piece.at, piece.count * volume.superblock.inodeSize)
+      reading.catch(() => {})
+      return async () => inodesIn(volume, piece, await reading, onCorrupt)
+    } catch (error) {
+      // When its turn comes: what is before it comes first.
+      return async () => Promise.reject(error)
     }
-    yield inodes
+  }
+  for (let take = await next(); take; ) {
+    const following = await next()
+    yield await take()
+    take = following
   }
 }
 
