@@ -3,7 +3,7 @@ import type { Ext4Inode } from '../../fs/ext4/inode.js'
 import type { Stat } from '../../fs/filesystem.js'
 import { compareXattrs, liveStat, statAspects, targetOf } from './attributes.js'
 import { type Aspect, type Change, type ChangeKind, comparePaths } from './change.js'
-import { type Compared, contentComparison, dataBytes } from './content.js'
+import { type Compared, type ContentComparison, dataBytes } from './content.js'
 import { stopIfAborted } from './side.js'
 import type { Sweeping } from './sweep.js'
 import type { Named, Pair, TreeChanges } from './tree.js'
@@ -56,10 +56,10 @@ const firstNames = (kept: readonly Named[], others: readonly Named[]): ReadonlyM
 export const compareInodes = async (
   sweeping: Sweeping,
   trees: TreeChanges,
+  contents: ContentComparison,
   wanted: (path: string) => boolean,
 ): Promise<readonly Change[]> => {
   const { base, root, touched, told, signal } = sweeping
-  const contents = contentComparison(sweeping)
   const drafts: Draft[] = []
 
   const draft = async (path: string, work: () => Promise<Draft>): Promise<void> => {
@@ -144,7 +144,7 @@ export const compareInodes = async (
       await draft(pair.after.path, () => comparePair(pair))
   for (const named of trees.added) if (wanted(named.path)) await draft(named.path, () => compareAdded(named))
   for (const named of trees.removed) if (wanted(named.path)) await draft(named.path, () => compareRemoved(named))
-  await contents.run()
+  await contents.run(sweeping.onBytes)
   return drafts
     .map(finished)
     .filter(change => change !== undefined)

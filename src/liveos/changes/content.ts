@@ -1,6 +1,8 @@
 import type { ByteRuns } from '../../block/byte-runs.js'
+import { readInto } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
-import { isLiveError } from '../../error.js'
+import { openSpare } from '../../bytes/spare.js'
+import { isLiveError, type LiveError } from '../../error.js'
 import { readBlockMap } from '../../fs/ext4/block-map.js'
 import { hasMap } from '../../fs/ext4/content.js'
 import { RO_COMPAT } from '../../fs/ext4/features.js'
@@ -8,10 +10,10 @@ import { runsOf } from '../../fs/ext4/file.js'
 import { inlineBytes } from '../../fs/ext4/inline.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
 import type { Run } from '../../fs/filesystem.js'
-import { ahead } from './ahead.js'
-import { type Hull, hulls } from './hulls.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping } from './sweep.js'
+import { isSame } from './tree.js'
+import { type Window, windows } from './windows.js'
 
 /** What a comparison of two files found, once all of them were compared. */
 export interface Compared {
@@ -20,37 +22,49 @@ export interface Compared {
   changedBytes: number
 }
 
-/** Bytes of two files to be compared: where they lie on each side; -1 for a hole. */
-interface Stretch {
+/** Bytes of two files to be compared. */
+export interface Stretch {
   readonly file: Job
   /** in the file */
   readonly offset: number
   readonly length: number
-  readonly before: number
+  /** where they lie in the base, and one past their end; -1 for a hole */
+  readonly start: number
+  readonly end: number
+  /** where they lie in the root; -1 for a hole */
   readonly after: number
 }
 
 interface Job extends Compared {
-  readonly path: string
+  /** undefined where it was not known yet */
+  readonly path: string | undefined
   /** one difference is enough: all that is there now counts as changed */
   readonly whole: number | undefined
+  /** what could not be read, to be told with its path */
+  readonly errors: LiveError[]
 }
 
 /** Files whose bytes are compared together, in the order of the disk. */
 export interface ContentComparison {
+  /** Plans the comparison of files that have one inode on both sides, before their names are known. @throws CANCELLED */
+  addSame(inodes: readonly number[]): Promise<void>
+  /** What is planned and lies in the base, in its order: for `compare`. It is planned no more. */
+  takeInBase(): readonly Stretch[]
+  /** Compares what lies in a window on the base. @throws CANCELLED */
+  compare(stretches: readonly Stretch[], window: Window): Promise<void>
   /**
    * Plans the comparison of two regular files; the answer is whole after `run`.
    *
    * @throws CORRUPT, IO
    */
   add(path: string, before: Ext4Inode, after: Ext4Inode): Promise<Compared>
-  /** @throws CANCELLED */
-  run(): Promise<void>
+  /** Compares all that is still planned. @throws CANCELLED */
+  run(onBytes: Sweeping['onBytes']): Promise<void>
 }
 
 const PIECE = 1 << 19
-const PIECES_AHEAD = 4
 const READS_AT_ONCE = 8
+const HOLES_AT_ONCE = 256
 
 /** Where a file's data lie on its device. Encrypted ones are compared as they are stored. @throws CORRUPT, IO */
 const runsIn = async ({ volume }: Side, inode: Ext4Inode): Promise<readonly Run[]> =>
@@ -67,12 +81,16 @@ export const dataBytes = async (side: Side, inode: Ext4Inode): Promise<number> =
 const dataFrom = (runs: readonly Run[], offset: number): number =>
   runs.reduce((sum, run) => sum + Math.max(0, run.offset + run.length - Math.max(offset, run.offset)), 0)
 
+/** A part of two files that lies in one piece in each, or is a hole: -1. */
+interface Pieces {
+  readonly offset: number
+  readonly length: number
+  readonly before: number
+  readonly after: number
+}
+
 /** Splits two files up to `end` where a run of either begins or ends. */
-function* stretches(
-  before: readonly Run[],
-  after: readonly Run[],
-  end: number,
-): Iterable<{ offset: number; length: number; before: number; after: number }> {
+function* stretches(before: readonly Run[], after: readonly Run[], end: number): Iterable<Pieces> {
   let [b, a] = [0, 0]
   const at = (runs: readonly Run[], index: number, offset: number): { start: number; until: number } => {
     const run = runs[index]
@@ -103,26 +121,24 @@ const differingBytes = (a: Uint8Array, b: Uint8Array, offset: number, blockSize:
 }
 
 /** Compares contents of files where the two sides may differ, and nowhere else. */
-export const contentComparison = ({ base, root, touched, told, signal, onBytes }: Sweeping): ContentComparison => {
+export const contentComparison = ({ base, root, touched, told, signal }: Sweeping): ContentComparison => {
   const { blockSize } = root.volume.superblock
-  const planned: Stretch[] = []
+  let planned: Stretch[] = []
+  const same = new Map<number, Job>()
+  const spare = openSpare()
   // No block is in two files, so that all files of both sides have at most twice the device; hard links that became files of
   // their own are compared with the old one each, and sharing blocks is a feature of its own.
   const shares = (root.volume.superblock.roCompat & RO_COMPAT.shared_blocks) !== 0
   let bytesLeft = root.volume.device.size * (shares ? 32 : 8)
 
-  const plan = (file: Job, stretch: Omit<Stretch, 'file'>): void => {
-    bytesLeft -= stretch.length
-    if (bytesLeft < 0)
-      throw root.volume.wrong(stretch.after, `blocks of ${file.path}`, 'of no other file', 'more than there are')
-    for (let skip = 0; skip < stretch.length; skip += PIECE)
-      planned.push({
-        file,
-        offset: stretch.offset + skip,
-        length: Math.min(PIECE, stretch.length - skip),
-        before: stretch.before < 0 ? -1 : stretch.before + skip,
-        after: stretch.after < 0 ? -1 : stretch.after + skip,
-      })
+  const plan = (file: Job, { offset, length: whole, before, after }: Pieces): void => {
+    bytesLeft -= whole
+    if (bytesLeft < 0) throw root.volume.wrong(after, 'blocks of a file', 'of no other file', 'more than there are')
+    for (let skip = 0; skip < whole; skip += PIECE) {
+      const length = Math.min(PIECE, whole - skip)
+      const [start, end] = before < 0 ? [-1, -1] : [before + skip, before + skip + length]
+      planned.push({ file, offset: offset + skip, length, start, end, after: after < 0 ? -1 : after + skip })
+    }
   }
 
   const addMapped = async (file: Job, before: Ext4Inode, after: Ext4Inode): Promise<void> => {
@@ -140,7 +156,7 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
     }
   }
   /** Blocks are compared whole, so that what is counted does not depend on the size of chunks. */
-  const planTouched = (file: Job, { offset, length, before }: Omit<Stretch, 'file'>, ranges: ByteRuns): void => {
+  const planTouched = (file: Job, { offset, length, before }: Pieces, ranges: ByteRuns): void => {
     let [from, to] = [0, 0]
     const add = (): void => {
       if (to > from)
@@ -191,60 +207,95 @@ export const contentComparison = ({ base, root, touched, told, signal, onBytes }
     file.changedBytes = file.whole ?? file.changedBytes + bytes
     file.changed = true
   }
-  const readAt = async (side: Side, at: number, length: number): Promise<Uint8Array> =>
-    at < 0 ? new Uint8Array(length) : side.volume.device.read(at, length)
-  const compareOne = async (stretch: Stretch, was: Promise<Uint8Array> | undefined): Promise<void> => {
-    const { file, before, after, length } = stretch
+  /** @param was  its bytes in the base, where they are known */
+  const compareOne = async (stretch: Stretch, was: Uint8Array | undefined): Promise<void> => {
+    const { file, start, end, after, length } = stretch
+    const memory = spare.take(length)
+    const is = new Uint8Array(memory, 0, length)
     try {
-      const both = await Promise.all([was ?? readAt(base, before, length), readAt(root, after, length)])
-      compare(stretch, both[0], both[1])
+      const old = was ?? (start < 0 ? new Uint8Array(length) : await base.volume.device.read(start, end - start))
+      if (after < 0) is.fill(0)
+      else await readInto(root.volume.device, after, is)
+      compare(stretch, old, is)
     } catch (error) {
-      if (!isLiveError(error)) throw error
-      told.tell(error, file.path)
+      if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+      if (file.path === undefined) file.errors.push(error)
+      else told.tell(error, file.path)
+    } finally {
+      spare.give(memory)
     }
   }
-  /** Compares stretches whose bytes in the base lie near each other. */
-  const compareHull = async ({ start, end, items }: Hull<Stretch>): Promise<void> => {
-    const open = items.filter(stretch => !isDecided(stretch))
-    // What is a hole in the base is none of the piece.
-    const inBase = open.filter(({ before }) => before >= 0)
-    const piece = inBase.length > 1 ? base.volume.device.read(start, end - start) : undefined
-    piece?.catch(() => {})
-    await parallel(open.length, READS_AT_ONCE, async index => {
-      const stretch = open[index]!
-      const { before, length } = stretch
-      const part = piece?.then(
-        bytes => bytes.subarray(before - start, before - start + length),
-        // Where all of it can't be read, its parts may be.
-        () => readAt(base, before, length),
-      )
-      await compareOne(stretch, before < 0 ? undefined : part)
+  const compareAll = async (stretches: readonly Stretch[], window?: Window): Promise<void> => {
+    await parallel(stretches.length, READS_AT_ONCE, async index => {
+      stopIfAborted(signal)
+      const stretch = stretches[index]!
+      // Where the whole piece can't be read, its parts may be.
+      if (!isDecided(stretch)) await compareOne(stretch, window?.within(stretch.start, stretch.end))
     })
+  }
+  const newJob = (path: string | undefined, whole?: number): Job => ({
+    path,
+    whole,
+    changed: false,
+    changedBytes: 0,
+    errors: [],
+  })
+  const takeInBase = (): readonly Stretch[] => {
+    const inBase = planned.filter(({ start }) => start >= 0)
+    planned = planned.filter(({ start }) => start < 0)
+    return inBase.sort((a, b) => a.start - b.start)
   }
 
   return {
+    async addSame(inodes) {
+      for (const ino of inodes) {
+        stopIfAborted(signal)
+        const begun = planned.length
+        try {
+          const [was, is] = [await base.inode(ino), await root.inode(ino)]
+          if (!isSame(was, is) || (was.flags | is.flags) & INODE_FLAG.inlineData) continue
+          const file = newJob(undefined)
+          await addMapped(file, was, is)
+          same.set(ino, file)
+        } catch (error) {
+          if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+          // It is told with its name, when that is asked for.
+          planned.length = begun
+        }
+      }
+    },
+    takeInBase,
+    compare: compareAll,
     async add(path, before, after) {
-      const whole = before.ino === after.ino ? undefined : await dataBytes(root, after)
-      const file: Job = { path, whole, changed: false, changedBytes: 0 }
+      const known = before.ino === after.ino ? same.get(after.ino) : undefined
+      if (known) {
+        for (const error of known.errors) told.tell(error, path)
+        return known
+      }
+      const file = newJob(path, before.ino === after.ino ? undefined : await dataBytes(root, after))
       if ((before.flags | after.flags) & INODE_FLAG.inlineData) await addInline(file, before, after)
       else await addMapped(file, before, after)
       return file
     },
-    async run() {
-      // A base that is compressed is expanded once, from its front to its back.
-      const place = ({ before, after }: Stretch): number => (before < 0 ? after : before)
-      planned.sort((a, b) => place(a) - place(b))
+    async run(onBytes) {
       const total = planned.reduce((sum, { length }) => sum + length, 0)
       let done = 0
-      const pieces = hulls(planned, stretch => ({ start: place(stretch), end: place(stretch) + stretch.length }))
-      for await (const length of ahead(pieces, PIECES_AHEAD, async piece => {
-        stopIfAborted(signal)
-        await compareHull(piece)
-        return piece.items.reduce((sum, stretch) => sum + stretch.length, 0)
-      })) {
-        stopIfAborted(signal)
-        done += length
+      const tell = (stretches: readonly Stretch[]): void => {
+        done += stretches.reduce((sum, { length }) => sum + length, 0)
         onBytes(done, total)
+        stopIfAborted(signal)
+      }
+      for await (const { items, window } of windows(base, takeInBase(), stretch => stretch)) {
+        await compareAll(items, window)
+        tell(items)
+      }
+      // What is a hole in the base, in the order of the root.
+      const rest = planned.sort((a, b) => a.after - b.after)
+      planned = []
+      for (let at = 0; at < rest.length; at += HOLES_AT_ONCE) {
+        const some = rest.slice(at, at + HOLES_AT_ONCE)
+        await compareAll(some)
+        tell(some)
       }
     },
   }

@@ -1,16 +1,15 @@
-import { type Device, readInto } from '../../block/device.js'
+import type { Device } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
-import { openSpare, type Spare } from '../../bytes/spare.js'
 import { isLiveError } from '../../error.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry } from '../../fs/filesystem.js'
-import { ahead } from './ahead.js'
-import { hulls } from './hulls.js'
+import type { ContentComparison, Stretch } from './content.js'
 import { type Side, stopIfAborted } from './side.js'
 import type { Sweeping, Swept } from './sweep.js'
+import { windows } from './windows.js'
 
 const DIRECTORIES_AT_ONCE = 16
-const PIECES_AHEAD = 4
+const PROGRESS_STEP = 1 << 20
 
 /** Where a directory stands. */
 export interface Place {
@@ -28,54 +27,24 @@ export interface Names {
   pathOf(side: Side, ino: number): string | undefined
 }
 
-/** A piece of the device of a side, read beforehand. */
-interface Window {
-  /** the whole device. What can't be read in one piece is tried again where it is wanted. */
-  readonly device: Device
-  /** nobody looks at it any more: its memory is for another one */
-  close(): void
-}
-
-/** Longer pieces than this are few. */
-const PIECE_MEMORY = 1 << 20
-
-const openWindow = async ({ volume }: Side, start: number, end: number, spare: Spare): Promise<Window> => {
-  const { cached, device } = volume
-  const memory = spare.take(Math.max(end - start, PIECE_MEMORY))
-  const close = (): void => spare.give(memory)
-  const bytes = new Uint8Array(memory, 0, Math.max(end - start, 0))
-  let isRead = bytes.length > 0 && end <= device.size
-  try {
-    if (isRead) await readInto(device, start, bytes)
-  } catch (error) {
-    if (!isLiveError(error)) throw error
-    isRead = false
-  }
-  if (!isRead) return { device: cached, close }
-  return {
-    device: {
-      name: device.name,
-      size: device.size,
-      // A directory only looks at its bytes and keeps none.
-      read: async (offset, length) =>
-        offset >= start && offset + length <= end
-          ? bytes.subarray(offset - start, offset - start + length)
-          : cached.read(offset, length),
-      close: async () => {},
-    },
-    close,
-  }
-}
-
 /** No path is longer, in UTF-16; a damaged tree may be any depth. */
 export const MOST_PATH = 65_536
 
+/** A directory to be read from the base: of both sides where none is named. */
+interface Directory {
+  readonly ino: number
+  readonly side: Side | undefined
+  readonly start: number
+  readonly end: number
+}
+
 /**
- * Reads every directory once, in the order of the disk: of ext4's inodes only the directories know where they are.
+ * Reads every directory once, in the order of the disk: of ext4's inodes only the directories know where they are. What can be
+ * compared of contents before names are known is compared on the way: much of it lies beside the directories.
  *
  * @throws CANCELLED
  */
-export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names> => {
+export const readNames = async (sweeping: Sweeping, swept: Swept, contents: ContentComparison): Promise<Names> => {
   const { base, root, told, signal } = sweeping
   const { candidates, shared, places } = swept
   const { blockSize } = root.volume.superblock
@@ -101,8 +70,16 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
       if (kind === 'directory' && !places.has(inode)) places.set(inode, { parent, name })
   }
 
+  const stretches = contents.takeInBase()
   let done = 0
-  const total = (shared.size + swept.base.length + swept.root.length) * blockSize
+  const total =
+    (shared.size + swept.base.length + swept.root.length) * blockSize +
+    stretches.reduce((sum, { length }) => sum + length, 0)
+  const tell = (bytes: number): void => {
+    const before = done
+    done += bytes
+    if (Math.floor(before / PROGRESS_STEP) !== Math.floor(done / PROGRESS_STEP)) sweeping.onBytes(done, total)
+  }
   const readOne = async (ino: number, side: Side | undefined, from?: Device): Promise<void> => {
     // What nothing touched is read from the base: there it lies as it is.
     const entries = await read(side ?? base, ino, from)
@@ -116,24 +93,28 @@ export const readNames = async (sweeping: Sweeping, swept: Swept): Promise<Names
         entries.filter(({ kind, inode }) => kind === 'directory' || candidates.has(inode)),
       )
     }
-    if (++done % 256 === 0) sweeping.onBytes(done * blockSize, total)
+    tell(blockSize)
   }
 
   const placeOf = (ino: number): number => places.get(ino) ?? 0
+  const { size } = base.volume.device
+  const directory = (ino: number, side: Side | undefined): Directory => {
+    const start = placeOf(ino)
+    return { ino, side, start, end: Math.min(start + blockSize, size) }
+  }
   const inBase = [
-    ...Array.from(shared, ino => ({ ino, side: undefined, start: placeOf(ino) })),
-    ...swept.base.map(ino => ({ ino, side: base, start: placeOf(ino) })),
+    ...Array.from(shared, ino => directory(ino, undefined)),
+    ...swept.base.map(ino => directory(ino, base)),
+    ...stretches,
   ].sort((a, b) => a.start - b.start)
-  const device = base.volume.device
-  const pieces = hulls(inBase, ({ start }) => ({ start, end: Math.min(start + blockSize, device.size) }))
-  const spare = openSpare()
-  for await (const { items, window } of ahead(pieces, PIECES_AHEAD, async ({ start, end, items }) => ({
-    items,
-    window: await openWindow(base, start, end, spare),
-  }))) {
+  for await (const { items, window } of windows<Directory | Stretch>(base, inBase, item => item)) {
     stopIfAborted(signal)
-    for (const { ino, side } of items) await readOne(ino, side, window.device)
-    window.close()
+    const here: Stretch[] = []
+    for (const item of items)
+      if ('file' in item) here.push(item)
+      else await readOne(item.ino, item.side, window.device)
+    await contents.compare(here, window)
+    for (const { length } of here) tell(length)
   }
   // In the root each of them has a chunk of the overlay.
   const inRoot = [...swept.root].sort((a, b) => placeOf(a) - placeOf(b))

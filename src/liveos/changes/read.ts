@@ -6,6 +6,7 @@ import type { Ext4Superblock } from '../../fs/ext4/superblock.js'
 import type { Stack } from '../stack.js'
 import type { Changes } from './change.js'
 import { compareInodes } from './compare.js'
+import { contentComparison } from './content.js'
 import { readNames } from './names.js'
 import { byteRanges, touchedRanges } from './ranges.js'
 import { openSide, type Side, told } from './side.js'
@@ -95,13 +96,16 @@ export const readChanges = async (
     signal,
     onBytes: (doneBytes, totalBytes) => onProgress(phase, doneBytes, totalBytes),
   })
+  const contents = contentComparison(sweeping('contents'))
   // In a function of its own, so that tables and names are let go of before contents are compared.
   const readTrees = async (): Promise<TreeChanges> => {
     const swept = await sweepBoth(sweeping('inodes'))
-    const names = await readNames(sweeping('names'), swept)
+    // Of some paths alone it is not known yet which files are wanted.
+    if (filter === '/') await contents.addSame(swept.files)
+    const names = await readNames(sweeping('names'), swept, contents)
     return compareTrees(sweeping('names'), swept, names)
   }
   const trees = await readTrees()
-  const changes = await compareInodes(sweeping('contents'), trees, path => isWithin(path, filter))
+  const changes = await compareInodes(sweeping('contents'), trees, contents, path => isWithin(path, filter))
   return { changes, touchedBytes: touched.bytes, findings: [...notes, ...findings.all()] }
 }

@@ -17,6 +17,8 @@ const MAPS_AT_ONCE = 8
 export interface Swept {
   /** inodes that are others in the two, or have blocks where the two may differ */
   readonly candidates: ReadonlySet<number>
+  /** candidates that are regular files in both */
+  readonly files: readonly number[]
   /** directories that are the same in both, their names too */
   readonly shared: ReadonlySet<number>
   /** all other directories, of each side */
@@ -70,6 +72,8 @@ const sameButTimes = (a: Uint8Array, b: Uint8Array): boolean => {
 }
 
 const isUsed = (bytes: Uint8Array): boolean => (bytes[26]! | bytes[27]!) !== 0 && bytes[1]! >>> 4 !== 0
+
+const isFile = (bytes: Uint8Array): boolean => bytes[1]! >>> 4 === 8
 
 /** Reads what can be read; the rest is zeros, which no inode in use is. */
 const readAround = async (side: Side, told: Told, at: number, length: number): Promise<Uint8Array> => {
@@ -177,6 +181,7 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
   const { base, root, touched, told, signal } = sweeping
   const { inodeSize, inodesPerGroup, firstInode, blockSize } = root.volume.superblock
   const candidates = new Set<number>()
+  const files: number[] = []
   const shared = new Set<number>()
   const directories: { base: number[]; root: number[] } = { base: [], root: [] }
   const places = new Map<number, number>()
@@ -191,6 +196,7 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
 
   const differs = (ino: number, before: Uint8Array | undefined, after: Uint8Array | undefined): void => {
     candidates.add(ino)
+    if (before && after && isFile(before) && isFile(after)) files.push(ino)
     for (const [side, bytes, list] of [
       [base, before, directories.base],
       [root, after, directories.root],
@@ -273,9 +279,10 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
     if (changed) {
       candidates.add(ino)
       if (directory) for (const list of [directories.base, directories.root]) list.push(ino)
+      else files.push(ino)
     } else if (directory) shared.add(ino)
     if (directory) places.set(ino, place)
   })
   for (const [ino, block] of places) places.set(ino, block * blockSize)
-  return { candidates, shared, ...directories, places }
+  return { candidates, files, shared, ...directories, places }
 }

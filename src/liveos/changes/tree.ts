@@ -33,7 +33,7 @@ export interface TreeChanges {
 }
 
 /** True for one file that is there before and after, not two that had the same number after each other. */
-const isSame = (a: Ext4Inode, b: Ext4Inode): boolean =>
+export const isSame = (a: Ext4Inode, b: Ext4Inode): boolean =>
   a.ino === b.ino &&
   a.kind === b.kind &&
   a.generation === b.generation &&
