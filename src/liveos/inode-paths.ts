@@ -1,6 +1,6 @@
 import { isLiveError, LiveError } from '../error.js'
 import { readInode } from '../fs/ext4/inode.js'
-import { ROOT_INODE, readListing } from '../fs/ext4/listing.js'
+import { type Listing, ROOT_INODE, readListing } from '../fs/ext4/listing.js'
 import type { Volume } from '../fs/ext4/volume.js'
 
 /** Where inodes stand in the tree, each under one of its names. */
@@ -16,6 +16,8 @@ export interface InodePathsOptions {
   /** told of each directory that can't be read, which is then passed over; without it the first one ends the search */
   readonly onCorrupt?: (error: LiveError, ino: number) => void
   readonly signal?: AbortSignal | undefined
+  /** listings of directories that were read already; of their names those that are wanted, and directories */
+  readonly known?: ((ino: number) => Listing | undefined) | undefined
 }
 
 /** As deep as `walk` goes. */
@@ -36,7 +38,7 @@ export const findInodePaths = async (
   volume: Volume,
   wanted: ReadonlySet<number>,
   directories: readonly number[],
-  { onCorrupt, signal }: InodePathsOptions = {},
+  { onCorrupt, signal, known }: InodePathsOptions = {},
 ): Promise<InodePaths> => {
   const { inodesPerGroup } = volume.superblock
   const names = new Map<number, { readonly parent: number; readonly name: string }>()
@@ -45,13 +47,17 @@ export const findInodePaths = async (
   // A directory tells its parent itself, so none is searched for.
   for (const ino of directories) missing.delete(ino)
 
+  const listed = async (ino: number): Promise<Listing | undefined> => {
+    const inode = await readInode(volume, ino)
+    return inode.kind === 'directory' && inode.linkCount > 0 ? readListing(volume, inode) : undefined
+  }
   const read = async (ino: number): Promise<(() => void) | undefined> => {
     if (signal?.aborted)
       throw new LiveError('CANCELLED', 'stopped while directories were being read', {}, signal.reason)
     try {
-      const inode = await readInode(volume, ino)
-      if (inode.kind !== 'directory' || inode.linkCount === 0) return undefined
-      const { entries, parent } = await readListing(volume, inode)
+      const listing = known?.(ino) ?? (await listed(ino))
+      if (!listing) return undefined
+      const { entries, parent } = listing
       return () => {
         dotDot.set(ino, parent)
         for (const { name, inode: child, kind } of entries) {

@@ -5,6 +5,7 @@ import type { Store } from '../block/snapshot/store.js'
 import { isLiveError, type LiveError } from '../error.js'
 import type { Finding } from '../finding.js'
 import { detectFs } from '../fs/detect.js'
+import { replacedRuns } from '../fs/ext4/journal/replaced-runs.js'
 import { openReplayed, type ReplayedDevice } from '../fs/ext4/journal/replayed.js'
 import { readFreeSpace } from './free-space.js'
 
@@ -74,7 +75,7 @@ export const openMergedRoot = async (
       'note',
       `the ext4 root was not unmounted cleanly: ${transactions} transactions of its journal (${blocks} blocks) are in their places in the merged image`,
     )
-  const plain: MergedRoot = { device, replayed: replayedRuns(device), free: undefined, findings }
+  const plain: MergedRoot = { device, replayed: replacedRuns(device), free: undefined, findings }
   if (!trim) return plain
   const free = await readFreeSpace(device)
   if ('doubt' in free) {
@@ -134,18 +135,4 @@ const staysBelow = async (root: Device, device: ReplayedDevice, { exceptions, ch
       if (Buffer.compare(before, after) !== 0) return true
     }
   return false
-}
-
-const replayedRuns = ({ replacedBlocks, patchedRuns, blockSize }: ReplayedDevice): ByteRuns => {
-  const runs = [...patchedRuns]
-  for (const { block } of replacedBlocks()) runs.push({ start: block * blockSize, length: blockSize })
-  runs.sort((a, b) => a.start - b.start)
-  // a patch may lie in a replaced block
-  const ascending: { start: number; length: number }[] = []
-  for (const { start, length } of runs) {
-    const last = ascending.at(-1)
-    const from = last ? Math.max(start, last.start + last.length) : start
-    if (start + length > from) ascending.push({ start: from, length: start + length - from })
-  }
-  return byteRuns(ascending)
 }

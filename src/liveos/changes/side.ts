@@ -3,6 +3,7 @@ import type { Device } from '../../block/device.js'
 import { isLiveError, LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { type Ext4Inode, parseInode, readInode } from '../../fs/ext4/inode.js'
+import { inodeShelf } from '../../fs/ext4/inode-shelf.js'
 import { readListing } from '../../fs/ext4/listing.js'
 import { openVolume, type Volume } from '../../fs/ext4/volume.js'
 import type { Entry } from '../../fs/filesystem.js'
@@ -54,29 +55,6 @@ export const told = (): Told => {
 /** @throws CANCELLED */
 export const stopIfAborted = (signal: AbortSignal | undefined): void => {
   if (signal?.aborted) throw new LiveError('CANCELLED', 'comparing with the base was cancelled', {}, signal.reason)
-}
-
-const INODES_A_SLAB = 1024
-
-/** Bytes of inodes, packed: an object for each would take four times as much. */
-const inodeShelf = (inodeSize: number) => {
-  const slots = new Map<number, number>()
-  const slabs: Uint8Array[] = []
-  return {
-    put(ino: number, bytes: Uint8Array): void {
-      if (slots.has(ino)) return
-      const slot = slots.size
-      if (slot % INODES_A_SLAB === 0) slabs.push(new Uint8Array(INODES_A_SLAB * inodeSize))
-      slabs.at(-1)!.set(bytes, (slot % INODES_A_SLAB) * inodeSize)
-      slots.set(ino, slot)
-    },
-    get(ino: number): Uint8Array | undefined {
-      const slot = slots.get(ino)
-      if (slot === undefined) return undefined
-      const at = (slot % INODES_A_SLAB) * inodeSize
-      return slabs[Math.floor(slot / INODES_A_SLAB)]!.subarray(at, at + inodeSize)
-    },
-  }
 }
 
 /** One of the two filesystems that are compared. */

@@ -2,6 +2,7 @@ import { isLiveError, LiveError } from '../../error.js'
 import { freeRuns } from '../../fs/ext4/bitmap.js'
 import { RO_COMPAT } from '../../fs/ext4/features.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
+import { type InodeShelf, inodeShelf } from '../../fs/ext4/inode-shelf.js'
 import { ROOT_INODE } from '../../fs/ext4/listing.js'
 import { type MetadataRole, metadataRuns } from '../../fs/ext4/metadata.js'
 import { type OwnedRun, ownedRuns, sweepInodes } from '../../fs/ext4/sweep.js'
@@ -15,6 +16,10 @@ export interface Attributed {
   readonly kinds: ReadonlyMap<number, FileKind | undefined>
   /** numbers of all directories, whether they own a piece or not */
   readonly directories: readonly number[]
+  /** bytes of each directory's inode */
+  readonly inodes: InodeShelf
+  /** directories that lie in one piece, in which the overlay has nothing: where, the end exclusive */
+  readonly untouched: readonly { readonly ino: number; readonly start: number; readonly end: number }[]
   /** what could not be read; pieces that it would have told of are `unknown` */
   readonly errors: readonly LiveError[]
   /** inodes passed over because they are broken */
@@ -91,6 +96,8 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
   const errors: LiveError[] = []
   const kinds = new Map<number, FileKind | undefined>()
   const directories: number[] = []
+  const inodes = inodeShelf(sb.inodeSize)
+  const untouched: Attributed['untouched'][number][] = []
   let brokenInodes = 0
   const broken = (error: LiveError): void => {
     if (brokenInodes++ === 0) errors.push(error)
@@ -116,9 +123,9 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
   ])
   const meter = metered(volume)
   await trying(async () => {
-    for await (const inodes of sweepInodes(volume, { onCorrupt: broken })) {
+    for await (const table of sweepInodes(volume, { onCorrupt: broken })) {
       if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
-      for (const inode of inodes) {
+      for (const inode of table) {
         const { ino, kind, linkCount, flags } = inode
         // The first inodes are the filesystem's own, and so are files that the superblock names: metadataRuns told of them.
         if ((ino < sb.firstInode && ino !== ROOT_INODE) || own.has(ino)) continue
@@ -136,11 +143,16 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
           const claimed = pieces.claim(run.start, run.length, roleOf(inode, run), named ? ino : 0)
           if (claimed > 0 && named) kinds.set(ino, kind)
         }
+        if (kind !== 'directory' || !named) continue
+        inodes.put(ino, inode.bytes)
+        const [run] = runs
+        if (runs.length === 1 && run!.role === 'data' && !pieces.touches(run!.start, run!.length))
+          untouched.push({ ino, start: run!.start, end: run!.start + run!.length })
       }
     }
   })
   await trying(async () => {
     for await (const { start, length } of freeRuns(volume)) pieces.claim(start, length, 'freed')
   })
-  return { kinds, directories, errors, brokenInodes }
+  return { kinds, directories, inodes, untouched, errors, brokenInodes }
 }

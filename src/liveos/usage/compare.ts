@@ -18,6 +18,8 @@ export interface Compared {
 export interface CompareOptions {
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void
+  /** gets what is read of the base, from byte `start` on, while it is there */
+  readonly pass?: ((start: number, bytes: Uint8Array) => Promise<void>) | undefined
 }
 
 /** Bytes of an uncompressed base that are looked at together. */
@@ -212,7 +214,7 @@ const compareWith = (
 export const compareWithBase = async (
   stack: Stack & { readonly overlay: NonNullable<Stack['overlay']> },
   pieces: Pieces,
-  { signal, onProgress }: CompareOptions = {},
+  { signal, onProgress, pass }: CompareOptions = {},
 ): Promise<Compared> => {
   const { file: cow, store } = stack.overlay
   const { origin } = stack.base
@@ -263,6 +265,7 @@ export const compareWithBase = async (
         }
       }
     }
+    if (pass) for (const { start, bytes } of spans) if (Buffer.isBuffer(bytes)) await pass(start, bytes)
     before.close()
     after.close()
     done += (to - from) * chunkSize

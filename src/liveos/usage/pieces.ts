@@ -35,6 +35,8 @@ export interface Pieces {
   /** first byte in the origin */
   startOf(piece: number): number
   roleOf(piece: number): Role
+  /** true where a piece lies in a range of the origin */
+  touches(start: number, length: number): boolean
   /** the inode that owns it; 0 for none */
   inodeOf(piece: number): number
   /**
@@ -78,6 +80,10 @@ export const cutPieces = (exceptions: Exceptions, chunkSize: number, blockSize: 
     startOf,
     roleOf: piece => ROLES[roles[piece]!]!,
     inodeOf: piece => inodes[piece]!,
+    touches(start, length) {
+      const index = exceptions.firstFrom(Math.floor(start / chunkSize))
+      return index < exceptions.count && exceptions.oldChunkAt(index) * chunkSize < start + length
+    },
     claim(start, length, role, inode = 0) {
       const end = start + length
       const code = ROLES.indexOf(role)

@@ -1,8 +1,10 @@
+import { type ByteRuns, byteRuns } from '../../block/byte-runs.js'
 import type { Device } from '../../block/device.js'
 import type { Store } from '../../block/snapshot/store.js'
 import { isLiveError, type LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { detectFs } from '../../fs/detect.js'
+import { replacedRuns } from '../../fs/ext4/journal/replaced-runs.js'
 import { openReplayed } from '../../fs/ext4/journal/replayed.js'
 import { openVolume, type Volume } from '../../fs/ext4/volume.js'
 import type { FileKind } from '../../fs/filesystem.js'
@@ -10,6 +12,7 @@ import { findInodePaths, type InodePaths } from '../inode-paths.js'
 import type { Stack } from '../stack.js'
 import { type Attributed, attribute } from './attribute.js'
 import { compareWithBase } from './compare.js'
+import { type PassingDirectories, passingDirectories } from './passing.js'
 import { cutPieces, type Pieces, ROLES, type Role } from './pieces.js'
 import { type FreeSpace, readFreeSpace } from './space.js'
 
@@ -84,12 +87,17 @@ export const readOverlayUsage = async (
   const { store, file } = stack.overlay
   const findings: Finding[] = [...storeFindings(file.path, store)]
   onProgress?.('read', 0, 0)
-  const volume = await rootVolume(stack, findings)
+  const { volume, replaced } = await rootVolume(stack, findings)
   const pieces = cutPieces(store.exceptions, store.chunkSize, volume?.superblock.blockSize ?? store.chunkSize)
   const found = volume ? await attribute(volume, pieces, signal) : undefined
   if (volume && found) findings.push(...rootFindings(volume, found))
+  const wanted = new Set<number>()
+  for (let piece = 0; piece < pieces.count; piece++) if (pieces.inodeOf(piece) !== 0) wanted.add(pieces.inodeOf(piece))
+  const passing = volume && found && passingDirectories(volume, found, wanted, replaced)
   const { same, unreadable, error } = await compareWithBase(stack, pieces, {
     signal,
+
+    pass: passing?.pass,
     onProgress: (done, total) => onProgress?.('compare', done, total),
   })
   if (error)
@@ -100,7 +108,7 @@ export const readOverlayUsage = async (
       message: `${unreadable * pieces.unit} bytes could not be compared with the base, and count as changed: ${error.message}`,
     })
   const owned = sumOwners(pieces, same)
-  const paths = volume && found ? await ownerPaths(volume, found, owned, findings, signal) : undefined
+  const paths = volume && found ? await ownerPaths(volume, found, wanted, passing, findings, signal) : undefined
   const header = store.chunkSize
   const lists = store.areaCount * store.chunkSize
   const allocatedBytes = Math.min(store.nextFreeChunk * store.chunkSize, store.cowSize)
@@ -149,14 +157,23 @@ const storeFindings = (path: string, { state, truncated }: Store): readonly Find
       ]
     : []
 
-const rootVolume = async (stack: Stack, findings: Finding[]): Promise<Volume | undefined> => {
+const NOTHING = byteRuns([])
+
+/** The merged root, and where its journal replaces what is on the disk. */
+const rootVolume = async (
+  stack: Stack,
+  findings: Finding[],
+): Promise<{ readonly volume: Volume | undefined; readonly replaced: ByteRuns }> => {
   const { root, base } = stack
   const add = (code: string, message: string): void => {
     findings.push({ code, severity: 'warning', where: base.file.path, message })
   }
   try {
     const type = await detectFs(root)
-    if (type === 'ext4') return await openVolume(await openReplayed(root))
+    if (type === 'ext4') {
+      const device = await openReplayed(root)
+      return { volume: await openVolume(device), replaced: replacedRuns(device) }
+    }
     add(
       'ROOT_UNSUPPORTED',
       `the root is ${type ?? 'no known filesystem'}: who owns the chunks can be told of ext4 only`,
@@ -165,7 +182,7 @@ const rootVolume = async (stack: Stack, findings: Finding[]): Promise<Volume | u
     if (!isLiveError(error) || error.code === 'CANCELLED') throw error
     add(error.code === 'UNSUPPORTED' ? 'ROOT_UNSUPPORTED' : 'ROOT_DAMAGED', error.message)
   }
-  return undefined
+  return { volume: undefined, replaced: NOTHING }
 }
 
 const rootFindings = ({ device }: Volume, { errors, brokenInodes }: Attributed): readonly Finding[] =>
@@ -216,14 +233,16 @@ const sumRoles = (pieces: Pieces, same: Uint8Array): readonly CategoryUsage[] =>
 const ownerPaths = async (
   volume: Volume,
   { directories }: Attributed,
-  owned: ReadonlyMap<number, Bytes>,
+  wanted: ReadonlySet<number>,
+  passing: PassingDirectories | undefined,
   findings: Finding[],
   signal: AbortSignal | undefined,
 ): Promise<InodePaths> => {
   let broken = 0
   let first: LiveError | undefined
-  const paths = await findInodePaths(volume, new Set(owned.keys()), directories, {
+  const paths = await findInodePaths(volume, wanted, directories, {
     signal,
+    known: passing?.listing,
     onCorrupt: error => {
       broken++
       first ??= error
