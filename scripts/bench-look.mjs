@@ -1,15 +1,20 @@
 // What looking costs: inspect of a 2 GiB ISO, diff and usage of a raw and of a squashed 4 GiB root with 300 MiB of real changes.
+import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { lookImages } from './bench-look-images.mjs'
 
-/** Seconds that the pool needs for the blocks of the base that a look at it expands, and nothing else. */
+const AT_ONCE = 8
+
+/** Seconds that the pool needs for the blocks of the base that a look at it expands, each once, and nothing else. */
 const decodingSeconds = async (liveos, base, overlay, look) => {
-  const inputs = []
+  const inputs = new Map()
   const pool = liveos.openPool()
   const file = await liveos.openFile(base)
   const cow = await liveos.openFile(overlay)
+  let total = 0
   const decode = async (name, input, capacity) => {
-    inputs.push([name, input.slice(), capacity])
+    total++
+    inputs.set(createHash('sha256').update(input).digest('hex'), [name, input.slice(), capacity])
     return pool.decode(name, input, capacity)
   }
   const fs = await liveos.openSquashfs(file, { decoder: { decode, depth: 6 } })
@@ -24,19 +29,27 @@ const decodingSeconds = async (liveos, base, overlay, look) => {
     pool,
     close: async () => {},
   })
-  const start = process.hrtime.bigint()
-  const running = new Set()
-  for (const [name, input, capacity] of inputs) {
-    const job = pool.decode(name, input, capacity).then(() => running.delete(job))
-    running.add(job)
-    if (running.size >= 8) await Promise.race(running)
+  // As quick as it goes: from shared memory to shared memory, which is there already.
+  const slots = Array.from({ length: AT_ONCE }, () => [new SharedArrayBuffer(1 << 20), new SharedArrayBuffer(1 << 20)])
+  const expandAll = async () => {
+    const start = process.hrtime.bigint()
+    const waiting = inputs.values()
+    await Promise.all(
+      slots.map(async ([from, to]) => {
+        for (const [name, bytes, capacity] of waiting) {
+          const input = new Uint8Array(from, 0, bytes.length)
+          input.set(bytes)
+          await pool.decodeInto(name, input, new Uint8Array(to, 0, capacity))
+        }
+      }),
+    )
+    return Number(process.hrtime.bigint() - start) / 1e9
   }
-  await Promise.all(running)
-  const seconds = Number(process.hrtime.bigint() - start) / 1e9
+  const times = [await expandAll(), await expandAll(), await expandAll()]
   await pool.close()
   await cow.close()
   await file.close()
-  return { seconds, blocks: inputs.length, bytes: inputs.reduce((sum, [, , capacity]) => sum + capacity, 0) }
+  return { seconds: Math.min(...times), blocks: inputs.size, total }
 }
 
 /** Runs the part. `liveos` has the library's functions and the command; `best` measures a command three times. */
