@@ -13,7 +13,7 @@ export interface Window {
   within(start: number, end: number): Uint8Array | undefined
 }
 
-const PIECES_AHEAD = 4
+const PIECES_AHEAD = 8
 /** Longer pieces than this are few. */
 const PIECE_MEMORY = 1 << 20
 
