@@ -1,7 +1,7 @@
 import type { Device } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
 import { isLiveError } from '../../error.js'
-import { ROOT_INODE } from '../../fs/ext4/listing.js'
+import { type Listing, ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry } from '../../fs/filesystem.js'
 import type { ContentComparison, Stretch } from './content.js'
 import { type Side, stopIfAborted } from './side.js'
@@ -21,7 +21,7 @@ export interface Place {
 export interface Names {
   /** names of a directory; undefined where it can't be read, which was told */
   listing(side: Side, ino: number): Promise<readonly Entry[] | undefined>
-  /** of a directory that is the same in both: directories in it, and candidates; undefined where it can't be read */
+  /** of a directory that is the same in both: directories in it, and candidates; undefined where it leads to none, or can't be read */
   shared(ino: number): readonly Entry[] | undefined
   /** absolute path of a directory; undefined where no name leads to it */
   pathOf(side: Side, ino: number): string | undefined
@@ -30,7 +30,7 @@ export interface Names {
 /** No path is longer, in UTF-16; a damaged tree may be any depth. */
 export const MOST_PATH = 65_536
 
-/** A directory to be read from the base: of both sides where none is named. */
+/** A directory to be read from the base: one that is the same in both where no side is named. */
 interface Directory {
   readonly ino: number
   readonly side: Side | undefined
@@ -38,16 +38,67 @@ interface Directory {
   readonly end: number
 }
 
+/** Which of the directories that are the same in both are worth reading. */
+const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number) => {
+  /** names of candidates that were not met yet: in a directory that nothing touched */
+  const missing = new Map(links)
+  /** of each directory that was read: the one above it */
+  const above = new Map<number, number>()
+  /** those that lead to something */
+  const needed = new Set<number>()
+  const lead = (ino: number): void => {
+    for (let at: number | undefined = ino; at !== undefined && shared.has(at) && !needed.has(at); at = above.get(at))
+      needed.add(at)
+  }
+  lead(ROOT_INODE)
+  const groupOf = (ino: number): number => Math.floor((ino - 1) / inodesPerGroup)
+  const unread = (): number[] => Array.from(shared).filter(ino => !above.has(ino))
+  return {
+    /** Names in the root, of any directory. */
+    met(entries: readonly Entry[]): void {
+      for (const { inode } of entries) {
+        const left = missing.get(inode)
+        if (left === undefined) continue
+        if (left > 1) missing.set(inode, left - 1)
+        else missing.delete(inode)
+      }
+    },
+    /** A directory was read that something touched. */
+    readOwn: ({ parent }: Listing) => lead(parent),
+    /** One was read that is the same in both; undefined where it can't be. */
+    readShared(ino: number, listing: Listing | undefined): void {
+      const parent = listing?.parent ?? ROOT_INODE
+      above.set(ino, parent)
+      if (needed.has(ino)) lead(parent)
+      else if (listing?.entries.some(({ kind, inode }) => kind !== 'directory' && candidates.has(inode))) lead(ino)
+    },
+    /** True once each name of each candidate was met. */
+    get isWhole() {
+      return missing.size === 0
+    },
+    /** Those to read first: files are mostly made in the group of their directory. */
+    likely(): readonly number[] {
+      const groups = new Set(Array.from(missing.keys(), groupOf))
+      return unread().filter(ino => needed.has(ino) || groups.has(groupOf(ino)))
+    },
+    /** Those that lead to what was found. */
+    leading: (): readonly number[] => Array.from(needed).filter(ino => !above.has(ino)),
+    unread,
+  }
+}
+
 /**
- * Reads every directory once, in the order of the disk: of ext4's inodes only the directories know where they are. What can be
- * compared of contents before names are known is compared on the way: much of it lies beside the directories.
+ * Reads the directories that lead to what may have changed, in the order of the disk: of ext4's inodes only the directories know
+ * where they are. Once each name of each candidate was met, as link counts tell, the others are left unread. What can be compared
+ * of contents before names are known is compared on the way: much of it lies beside the directories.
  *
  * @throws CANCELLED
  */
 export const readNames = async (sweeping: Sweeping, swept: Swept, contents: ContentComparison): Promise<Names> => {
   const { base, root, told, signal } = sweeping
-  const { candidates, shared, places } = swept
-  const { blockSize } = root.volume.superblock
+  const { candidates, places } = swept
+  const { blockSize, inodesPerGroup } = root.volume.superblock
+  const search = openSearch(swept, inodesPerGroup)
   const sharedEntries = new Map<number, readonly Entry[]>()
   const own = new Map<Side, Map<number, readonly Entry[] | undefined>>([
     [base, new Map()],
@@ -56,7 +107,7 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
   const parents = { shared: new Map<number, Place>(), base: new Map<number, Place>(), root: new Map<number, Place>() }
   const parentsOf = (side: Side): Map<number, Place> => (side === base ? parents.base : parents.root)
 
-  const read = async (side: Side, ino: number, from?: Device): Promise<readonly Entry[] | undefined> => {
+  const read = async (side: Side, ino: number, from?: Device): Promise<Listing | undefined> => {
     try {
       return await side.read(ino, from)
     } catch (error) {
@@ -70,24 +121,31 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
       if (kind === 'directory' && !places.has(inode)) places.set(inode, { parent, name })
   }
 
-  const stretches = contents.takeInBase()
   let done = 0
-  const total =
-    (shared.size + swept.base.length + swept.root.length) * blockSize +
-    stretches.reduce((sum, { length }) => sum + length, 0)
+  let total = 0
   const tell = (bytes: number): void => {
     const before = done
     done += bytes
     if (Math.floor(before / PROGRESS_STEP) !== Math.floor(done / PROGRESS_STEP)) sweeping.onBytes(done, total)
   }
-  const readOne = async (ino: number, side: Side | undefined, from?: Device): Promise<void> => {
+  const readOwn = async (ino: number, side: Side, from?: Device): Promise<void> => {
+    const listing = await read(side, ino, from)
+    own.get(side)!.set(ino, listing?.entries)
+    if (listing) {
+      learn(parentsOf(side), ino, listing.entries)
+      search.readOwn(listing)
+      if (side === root) search.met(listing.entries)
+    }
+    tell(blockSize)
+  }
+  const readShared = async (ino: number, from: Device): Promise<void> => {
     // What nothing touched is read from the base: there it lies as it is.
-    const entries = await read(side ?? base, ino, from)
-    if (side) {
-      own.get(side)!.set(ino, entries)
-      if (entries) learn(parentsOf(side), ino, entries)
-    } else if (entries) {
+    const listing = await read(base, ino, from)
+    search.readShared(ino, listing)
+    if (listing) {
+      const { entries } = listing
       learn(parents.shared, ino, entries)
+      search.met(entries)
       sharedEntries.set(
         ino,
         entries.filter(({ kind, inode }) => kind === 'directory' || candidates.has(inode)),
@@ -98,36 +156,57 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
 
   const placeOf = (ino: number): number => places.get(ino) ?? 0
   const { size } = base.volume.device
-  const directory = (ino: number, side: Side | undefined): Directory => {
+  const directory = (ino: number, side?: Side): Directory => {
     const start = placeOf(ino)
     return { ino, side, start, end: Math.min(start + blockSize, size) }
   }
-  const inBase = [
-    ...Array.from(shared, ino => directory(ino, undefined)),
-    ...swept.base.map(ino => directory(ino, base)),
-    ...stretches,
-  ].sort((a, b) => a.start - b.start)
-  for await (const { items, window } of windows<Directory | Stretch>(base, inBase, item => item)) {
-    stopIfAborted(signal)
-    const here: Stretch[] = []
-    for (const item of items)
-      if ('file' in item) here.push(item)
-      else await readOne(item.ino, item.side, window.device)
-    await contents.compare(here, window)
-    for (const { length } of here) tell(length)
+  /** Goes over parts of the base, or as many as are needed until `isEnough`. */
+  const pass = async (parts: readonly (Directory | Stretch)[], isEnough = () => false): Promise<void> => {
+    total += parts.reduce((sum, part) => sum + ('file' in part ? part.length : blockSize), 0)
+    const ordered = [...parts].sort((a, b) => a.start - b.start)
+    for await (const { items, window } of windows<Directory | Stretch>(base, ordered, item => item)) {
+      stopIfAborted(signal)
+      const here: Stretch[] = []
+      for (const item of items)
+        if ('file' in item) here.push(item)
+        else if (item.side) await readOwn(item.ino, item.side, window.device)
+        else await readShared(item.ino, window.device)
+      await contents.compare(here, window)
+      for (const { length } of here) tell(length)
+      if (isEnough()) return
+    }
   }
+  const follow = async (): Promise<void> => {
+    for (let next = search.leading(); next.length > 0; next = search.leading())
+      await pass(next.map(ino => directory(ino)))
+  }
+
   // In the root each of them has a chunk of the overlay.
   const inRoot = [...swept.root].sort((a, b) => placeOf(a) - placeOf(b))
+  total += inRoot.length * blockSize
   await parallel(inRoot.length, DIRECTORIES_AT_ONCE, async index => {
     stopIfAborted(signal)
-    await readOne(inRoot[index]!, root)
+    await readOwn(inRoot[index]!, root)
   })
+  await pass([
+    ...search.likely().map(ino => directory(ino)),
+    ...swept.base.map(ino => directory(ino, base)),
+    ...contents.takeInBase(),
+  ])
+  await follow()
+  if (!search.isWhole) {
+    await pass(
+      search.unread().map(ino => directory(ino)),
+      () => search.isWhole,
+    )
+    await follow()
+  }
 
   return {
     async listing(side, ino) {
       const known = own.get(side)!
       if (known.has(ino)) return known.get(ino)
-      return read(side, ino)
+      return (await read(side, ino))?.entries
     },
     shared: ino => sharedEntries.get(ino),
     pathOf(side, ino) {

@@ -4,9 +4,8 @@ import { isLiveError, LiveError } from '../../error.js'
 import type { Finding } from '../../finding.js'
 import { type Ext4Inode, parseInode, readInode } from '../../fs/ext4/inode.js'
 import { inodeShelf } from '../../fs/ext4/inode-shelf.js'
-import { readListing } from '../../fs/ext4/listing.js'
+import { type Listing, readListing } from '../../fs/ext4/listing.js'
 import { openVolume, type Volume } from '../../fs/ext4/volume.js'
-import type { Entry } from '../../fs/filesystem.js'
 import { printableName } from '../../fs/name.js'
 
 /** Findings that are told one by one; a damaged medium may have millions. */
@@ -72,7 +71,7 @@ export interface Side {
    * @param from  where its blocks are read, if not on the side's own device
    * @throws CORRUPT, UNSUPPORTED, IO
    */
-  read(ino: number, from?: Device): Promise<readonly Entry[]>
+  read(ino: number, from?: Device): Promise<Listing>
 }
 
 /** Most directories are a block, and far from each other. */
@@ -105,7 +104,7 @@ export const openSide = async (name: string, device: Device): Promise<Side> => {
           'a directory',
           directory.linkCount === 0 ? 'deleted' : (directory.kind ?? 'none'),
         )
-      return (await readListing(from ? { ...volume, cached: from } : volume, directory)).entries
+      return readListing(from ? { ...volume, cached: from } : volume, directory)
     },
   }
 }

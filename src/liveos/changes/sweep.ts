@@ -19,6 +19,8 @@ export interface Swept {
   readonly candidates: ReadonlySet<number>
   /** candidates that are regular files in both */
   readonly files: readonly number[]
+  /** of each candidate that has names in the root and is no directory: how many, as its link count says */
+  readonly links: ReadonlyMap<number, number>
   /** directories that are the same in both, their names too */
   readonly shared: ReadonlySet<number>
   /** all other directories, of each side */
@@ -182,6 +184,7 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
   const { inodeSize, inodesPerGroup, firstInode, blockSize } = root.volume.superblock
   const candidates = new Set<number>()
   const files: number[] = []
+  const links = new Map<number, number>()
   const shared = new Set<number>()
   const directories: { base: number[]; root: number[] } = { base: [], root: [] }
   const places = new Map<number, number>()
@@ -194,9 +197,23 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
     return runs instanceof Promise ? runs.then(anyTouched) : anyTouched(runs)
   }
 
+  const { superblock } = root.volume
+  /** Inodes that only the superblock names. */
+  const own = new Set([
+    superblock.journalInode,
+    superblock.orphanFileInode,
+    superblock.userQuotaInode,
+    superblock.groupQuotaInode,
+    superblock.projectQuotaInode,
+  ])
+  const count = (ino: number, after: DataView): void => {
+    const isDirectory = after.getUint8(1) >>> 4 === 4
+    if (!isDirectory && !(after.getUint32(32, true) & INODE_FLAG.eaInode)) links.set(ino, after.getUint16(26, true))
+  }
   const differs = (ino: number, before: Uint8Array | undefined, after: Uint8Array | undefined): void => {
     candidates.add(ino)
     if (before && after && isFile(before) && isFile(after)) files.push(ino)
+    if (after && !own.has(ino)) count(ino, new DataView(after.buffer, after.byteOffset, after.byteLength))
     for (const [side, bytes, list] of [
       [base, before, directories.base],
       [root, after, directories.root],
@@ -235,7 +252,8 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
       return differs(ino, before, after)
     }
     if (directory) {
-      root.keep(ino, after)
+      // It is read from there.
+      base.keep(ino, before)
       shared.add(ino)
       places.set(ino, map?.place ?? 0)
     }
@@ -279,10 +297,14 @@ export const sweepBoth = async (sweeping: Sweeping): Promise<Swept> => {
     if (changed) {
       candidates.add(ino)
       if (directory) for (const list of [directories.base, directories.root]) list.push(ino)
-      else files.push(ino)
+      else {
+        files.push(ino)
+        const { bytes } = await root.inode(ino)
+        if (!own.has(ino)) count(ino, new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength))
+      }
     } else if (directory) shared.add(ino)
     if (directory) places.set(ino, place)
   })
   for (const [ino, block] of places) places.set(ino, block * blockSize)
-  return { candidates, files, shared, ...directories, places }
+  return { candidates, files, links, shared, ...directories, places }
 }
