@@ -179,6 +179,36 @@ kernel.describe('changes that the kernel made, held against both whole trees', (
         if (round % 2 === 1) base = root
       }
     })
+
+  // Directories that lead to no change are not read: which ones do is told by link counts, groups and "..".
+  kernel.it('a few edits among folders and hard links in many groups', async () => {
+    const dice = random()
+    const file = await makeExt4(await path('groups'), 24, ['-t', 'ext4', '-b', '1024', '-g', '512', '-N', '6000'])
+    await mounted(file, 'rw', async at => {
+      const folders = ['']
+      for (let n = 0; n < 120; n++) {
+        const folder = join(folders[dice.below(folders.length)]!, `folder ${n}`)
+        await mkdir(join(at, folder))
+        folders.push(folder)
+        for (let inner = 0; inner < 4; inner++) await writeFile(join(at, folder, `file ${inner}`), dice.bytes(3000))
+      }
+      const { files } = await contentsOf(at)
+      for (let n = 0; n < 60; n++)
+        await link(files[dice.below(files.length)]!, join(at, folders[dice.below(folders.length)]!, `link ${n}`))
+    })
+    const base = await readFile(file)
+    for (let round = 0; round < 12; round++) {
+      await mounted(file, 'rw', async at => {
+        for (let n = 0; n < 3; n++)
+          await edit(at, dice, round * 1000 + n).catch((error: NodeJS.ErrnoException) => {
+            if (error.code === undefined || typeof error.code !== 'string') throw error
+          })
+      })
+      await judgedChanges(await stackOf(base, await readFile(file))).catch(error => {
+        throw new Error(`seed ${dice.seed}, round ${round}`, { cause: error })
+      })
+    }
+  })
 })
 
 /** What `find` and `sha256sum` tell of a mounted tree, by path. */

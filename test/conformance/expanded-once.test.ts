@@ -24,7 +24,10 @@ const CHUNK = 4096
 const FOLDERS = 400
 const FILES = 6
 
-/** A root of many folders with a few files each, squashed, and an overlay that rewrites a chunk of every file where it lies. */
+/**
+ * A root of many folders with a few files each, squashed, and two overlays: one rewrites a chunk of every file where it lies, the
+ * other of one file alone.
+ */
 const rewritten = async () => {
   const noise = random(5)
   const folder = await path('image')
@@ -47,7 +50,8 @@ const rewritten = async () => {
       chunks.push({ oldChunk: first!.start / CHUNK, content: noise.bytes(CHUNK) })
     }
   await fs.close()
-  return { base, overlay: storeOf(chunks, CHUNK / 512), files: chunks.length }
+  const [one] = chunks
+  return { base, all: storeOf(chunks, CHUNK / 512), one: storeOf([one!], CHUNK / 512), files: chunks.length }
 }
 
 let making: ReturnType<typeof rewritten> | undefined
@@ -57,8 +61,8 @@ const made = () => {
 }
 
 /** Does something with the root, and counts how often a block of the base is expanded. */
-const counted = async <T>(look: (stack: OverlaidStack) => Promise<T>) => {
-  const { base, overlay } = await made()
+const counted = async <T>(which: 'all' | 'one', look: (stack: OverlaidStack) => Promise<T>) => {
+  const { base, [which]: overlay } = await made()
   const times = new Map<string, number>()
   const count = (input: Uint8Array): void => {
     const key = createHash('sha256').update(input).digest('hex')
@@ -99,16 +103,23 @@ judged.describe('a look at an overlay that rewrites the whole base expands each 
   const once = (blocks: number): number => Math.ceil(blocks * 1.1)
 
   judged.it('diff', async () => {
-    const { found, blocks, total } = await counted(stack => readChanges(stack))
+    const { found, blocks, total } = await counted('all', stack => readChanges(stack))
     expect(found.changes.filter(({ changed }) => changed.includes('content'))).toHaveLength((await made()).files)
     expect(blocks).toBeGreaterThan(200)
     expect(total).toBeLessThanOrEqual(once(blocks))
   })
 
   judged.it('usage', async () => {
-    const { found, blocks, total } = await counted(stack => readOverlayUsage(stack))
+    const { found, blocks, total } = await counted('all', stack => readOverlayUsage(stack))
     expect(found.owners.filter(owner => owner.path?.startsWith('/folder '))).toHaveLength((await made()).files)
     expect(blocks).toBeGreaterThan(200)
     expect(total).toBeLessThanOrEqual(once(blocks))
   })
+})
+
+judged.it('a diff of one file expands the blocks that lead to it, and no others', async () => {
+  const { found, blocks, total } = await counted('one', stack => readChanges(stack))
+  expect(found.changes.map(({ path }) => path)).toEqual(['/folder 0/file 0'])
+  expect(blocks).toBeLessThan(20)
+  expect(total).toBeLessThan(30)
 })

@@ -38,6 +38,21 @@ interface Directory {
   readonly end: number
 }
 
+/** One name looked for among so many directories is few; so many of them are near an inode. */
+const FEW = 32
+const NEAR = 8
+
+/** Index of the first number above another one, in a row that ascends. */
+const firstAbove = (row: Float64Array, number: number): number => {
+  let [low, high] = [0, row.length]
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (row[middle]! > number) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
 /** Which of the directories that are the same in both are worth reading. */
 const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number) => {
   /** names of candidates that were not met yet: in a directory that nothing touched */
@@ -53,6 +68,10 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
   lead(ROOT_INODE)
   const groupOf = (ino: number): number => Math.floor((ino - 1) / inodesPerGroup)
   const unread = (): number[] => Array.from(shared).filter(ino => !above.has(ino))
+  const inGroups = (): readonly number[] => {
+    const groups = new Set(Array.from(missing.keys(), groupOf))
+    return unread().filter(ino => groups.has(groupOf(ino)))
+  }
   return {
     /** Names in the root, of any directory. */
     met(entries: readonly Entry[]): void {
@@ -76,11 +95,19 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
     get isWhole() {
       return missing.size === 0
     },
-    /** Those to read first: files are mostly made in the group of their directory. */
-    likely(): readonly number[] {
-      const groups = new Set(Array.from(missing.keys(), groupOf))
-      return unread().filter(ino => needed.has(ino) || groups.has(groupOf(ino)))
+    /** Those to read first, where few names are looked for: files are mostly made soon after their directory. */
+    near(): readonly number[] {
+      const inos = Float64Array.from(unread()).sort()
+      const near = new Set(inos.filter(ino => needed.has(ino)))
+      if (missing.size * FEW > inos.length) return [...new Set([...near, ...inGroups()])]
+      for (const file of missing.keys()) {
+        const at = firstAbove(inos, file)
+        for (const ino of inos.subarray(Math.max(0, at - NEAR), at + 1)) near.add(ino)
+      }
+      return [...near]
     },
+    /** Those to read then: files are mostly made in the group of their directory. */
+    inGroups,
     /** Those that lead to what was found. */
     leading: (): readonly number[] => Array.from(needed).filter(ino => !above.has(ino)),
     unread,
@@ -189,18 +216,19 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
     await readOwn(inRoot[index]!, root)
   })
   await pass([
-    ...search.likely().map(ino => directory(ino)),
+    ...search.near().map(ino => directory(ino)),
     ...swept.base.map(ino => directory(ino, base)),
     ...contents.takeInBase(),
   ])
   await follow()
-  if (!search.isWhole) {
-    await pass(
-      search.unread().map(ino => directory(ino)),
-      () => search.isWhole,
-    )
-    await follow()
-  }
+  for (const more of [search.inGroups, search.unread])
+    if (!search.isWhole) {
+      await pass(
+        more().map(ino => directory(ino)),
+        () => search.isWhole,
+      )
+      await follow()
+    }
 
   return {
     async listing(side, ino) {
