@@ -168,12 +168,17 @@ const inspectOverlay = async (
   if (!target?.overlay) return undefined
   const { name, facts } = target.overlay
   const told = at.findings.length
-  const status = await overlayStatus(target, root?.origin.size, at.findings, open, {})
+  const originSize = root?.origin.size
+  const cow = await opened(target.overlay)
+  // Read once for its status and for what it shows: on a server each of its lists is a request.
+  const store = await readStore(cow, { originSize, ignoreInvalid: true }).catch(unlessOther)
+  const known = store?.state === 'invalid' || store?.truncated ? undefined : store
+  const status = await overlayStatus(target, originSize, at.findings, open, {}, known)
   if (status.kind === 'unknown') {
     // the tree says what it is
     for (let n = at.findings.length - 1; n >= told; n--)
       if (at.findings[n]?.code === 'OVERLAY_UNSUPPORTED') at.findings.splice(n, 1)
-    return { node: await inspectOverlayImage(name, await opened(target.overlay), at), shown: undefined }
+    return { node: await inspectOverlayImage(name, cow, at), shown: undefined }
   }
   const described = node('overlay', name, {
     size: facts.size,
@@ -189,15 +194,15 @@ const inspectOverlay = async (
     }),
   })
   // what stands above a damaged overlay is told by its status
-  if (!root || status.state === 'damaged' || at.depth <= 1) return { node: described, shown: undefined }
-  const cow = await opened(target.overlay)
-  try {
-    const store = await readStore(cow, { originSize: root.origin.size, ignoreInvalid: true })
-    return { node: described, shown: await snapshot(root.origin, cow, { store, ignoreInvalid: true }) }
-  } catch (error) {
-    if (!isLiveError(error)) throw error
-    return { node: described, shown: undefined }
-  }
+  if (!root || !store || status.state === 'damaged' || at.depth <= 1) return { node: described, shown: undefined }
+  const shown = await snapshot(root.origin, cow, { store, ignoreInvalid: true }).catch(unlessOther)
+  return { node: described, shown }
+}
+
+/** Its status tells what is wrong with an overlay. @throws what is no error of ours */
+const unlessOther = (error: unknown): undefined => {
+  if (!isLiveError(error) || error.code === 'CANCELLED') throw error
+  return undefined
 }
 
 const inspectFile = async (
