@@ -20,14 +20,16 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { memory } from '../../src/block/memory.js'
 import { openReplayed } from '../../src/fs/ext4/journal/replayed.js'
+import { readChanges } from '../../src/liveos/changes/read.js'
 import { runDiff } from '../../src/ops/diff.js'
 import { changedChunks, judgedChanges, lineOf, stackOf } from '../support/changes-oracle.js'
-import { makeExt4, makeExt4Tree, run, treeOf } from '../support/ext4-images.js'
+import { debugfs, makeExt4, makeExt4Tree, run, treeOf, withExt4 } from '../support/ext4-images.js'
 import { mounted, needExt4Mount } from '../support/ext4-mount.js'
 import { type Random, random } from '../support/random.js'
 import { finished } from '../support/small-stick.js'
 import { storeOf } from '../support/store-writer.js'
 import { temporary } from '../support/temporary.js'
+import { needTools } from '../support/tools.js'
 
 const path = temporary()
 
@@ -209,6 +211,27 @@ kernel.describe('changes that the kernel made, held against both whole trees', (
       })
     }
   })
+})
+
+const tools = needTools('mke2fs', 'debugfs')
+tools.it('a directory with a wrong ".." is found by who names it', async () => {
+  const tree = await path('dots')
+  for (let n = 0; n < 40; n++) await mkdir(join(tree, `folder ${n}`, 'inner'), { recursive: true })
+  const sets = ['-t', 'ext4', '-b', '1024', '-g', '512', '-N', '2000', '-O', '^metadata_csum']
+  const before = await makeExt4(await path('dots before'), 8, sets, tree)
+  const after = await path('dots after')
+  await copyFile(before, after)
+  await writeFile(join(tree, 'new'), 'new')
+  await debugfs(after, [`write "${join(tree, 'new')}" "folder 30/inner/new"`], true)
+  const [base, root] = [await readFile(before), await readFile(after)]
+  const { start } = await withExt4(before, async fs => {
+    const runs = await fs.ownedRuns(await fs.lookup('/folder 30/inner'))
+    return runs[0]!
+  })
+  const DOT_DOT_AT = 12
+  for (const image of [base, root]) image.writeUInt32LE(11, start + DOT_DOT_AT)
+  const { changes } = await readChanges(await stackOf(base, root))
+  expect(changes.map(lineOf).join('\n')).toContain('/folder 30/inner/new')
 })
 
 /** What `find` and `sha256sum` tell of a mounted tree, by path. */

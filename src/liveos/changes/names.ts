@@ -54,16 +54,27 @@ const firstAbove = (row: Float64Array, number: number): number => {
 }
 
 /** Which of the directories that are the same in both are worth reading. */
-const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number) => {
+const openSearch = ({ candidates, links, shared }: Swept, sides: readonly Side[]) => {
+  const { inodesPerGroup } = sides[0]!.volume.superblock
+  // A kernel that met errors tells that link counts may be wrong: then every directory is read.
+  const isSound = sides.every(({ volume: { superblock } }) => !superblock.hasErrors && superblock.errorCount === 0)
   /** names of candidates that were not met yet: in a directory that nothing touched */
   const missing = new Map(links)
   /** of each directory that was read: the one above it */
   const above = new Map<number, number>()
   /** those that lead to something */
   const needed = new Set<number>()
+  /** directories that some directory names, and those that one has to, where ".." led to none that does */
+  const named = new Set([ROOT_INODE])
+  const lost = new Set<number>()
+  const seek = (ino: number): void => {
+    if (!named.has(ino)) lost.add(ino)
+  }
   const lead = (ino: number): void => {
-    for (let at: number | undefined = ino; at !== undefined && shared.has(at) && !needed.has(at); at = above.get(at))
+    for (let at: number | undefined = ino; at !== undefined && shared.has(at) && !needed.has(at); at = above.get(at)) {
       needed.add(at)
+      seek(at)
+    }
   }
   lead(ROOT_INODE)
   const groupOf = (ino: number): number => Math.floor((ino - 1) / inodesPerGroup)
@@ -73,9 +84,14 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
     return unread().filter(ino => groups.has(groupOf(ino)))
   }
   return {
-    /** Names in the root, of any directory. */
-    met(entries: readonly Entry[]): void {
-      for (const { inode } of entries) {
+    /** Names in any directory; those of the root count. */
+    met(entries: readonly Entry[], inRoot: boolean): void {
+      for (const { inode, kind } of entries) {
+        if (kind === 'directory') {
+          named.add(inode)
+          lost.delete(inode)
+        }
+        if (!inRoot) continue
         const left = missing.get(inode)
         if (left === undefined) continue
         if (left > 1) missing.set(inode, left - 1)
@@ -83,7 +99,10 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
       }
     },
     /** A directory was read that something touched. */
-    readOwn: ({ parent }: Listing) => lead(parent),
+    readOwn(ino: number, { parent }: Listing): void {
+      seek(ino)
+      lead(parent)
+    },
     /** One was read that is the same in both; undefined where it can't be. */
     readShared(ino: number, listing: Listing | undefined): void {
       const parent = listing?.parent ?? ROOT_INODE
@@ -91,9 +110,9 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
       if (needed.has(ino)) lead(parent)
       else if (listing?.entries.some(({ kind, inode }) => kind !== 'directory' && candidates.has(inode))) lead(ino)
     },
-    /** True once each name of each candidate was met. */
+    /** True once each name of each candidate was met, and of all that leads to one. */
     get isWhole() {
-      return missing.size === 0
+      return isSound && missing.size === 0 && lost.size === 0
     },
     /** Those to read first, where few names are looked for: files are mostly made soon after their directory. */
     near(): readonly number[] {
@@ -124,8 +143,8 @@ const openSearch = ({ candidates, links, shared }: Swept, inodesPerGroup: number
 export const readNames = async (sweeping: Sweeping, swept: Swept, contents: ContentComparison): Promise<Names> => {
   const { base, root, told, signal } = sweeping
   const { candidates, places } = swept
-  const { blockSize, inodesPerGroup } = root.volume.superblock
-  const search = openSearch(swept, inodesPerGroup)
+  const { blockSize } = root.volume.superblock
+  const search = openSearch(swept, [base, root])
   const sharedEntries = new Map<number, readonly Entry[]>()
   const own = new Map<Side, Map<number, readonly Entry[] | undefined>>([
     [base, new Map()],
@@ -160,8 +179,8 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
     own.get(side)!.set(ino, listing?.entries)
     if (listing) {
       learn(parentsOf(side), ino, listing.entries)
-      search.readOwn(listing)
-      if (side === root) search.met(listing.entries)
+      search.readOwn(ino, listing)
+      search.met(listing.entries, side === root)
     }
     tell(blockSize)
   }
@@ -172,7 +191,7 @@ export const readNames = async (sweeping: Sweeping, swept: Swept, contents: Cont
     if (listing) {
       const { entries } = listing
       learn(parents.shared, ino, entries)
-      search.met(entries)
+      search.met(entries, true)
       sharedEntries.set(
         ino,
         entries.filter(({ kind, inode }) => kind === 'directory' || candidates.has(inode)),
