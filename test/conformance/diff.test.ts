@@ -234,6 +234,21 @@ tools.it('a directory with a wrong ".." is found by who names it', async () => {
   expect(changes.map(lineOf).join('\n')).toContain('/folder 30/inner/new')
 })
 
+tools.it('where the kernel met errors link counts are not believed', async () => {
+  const tree = await path('links')
+  for (let n = 0; n < 80; n++) await mkdir(join(tree, `folder ${n}`), { recursive: true })
+  await writeFile(join(tree, 'folder 3', 'file'), Buffer.alloc(3000, 'x'))
+  await link(join(tree, 'folder 3', 'file'), join(tree, 'folder 70', 'other name'))
+  const sets = ['-t', 'ext4', '-b', '1024', '-g', '512', '-N', '2000', '-O', '^metadata_csum']
+  const before = await makeExt4(await path('links before'), 8, sets, tree)
+  await debugfs(before, ['set_inode_field "folder 3/file" links_count 1', 'set_super_value state 3'], true)
+  const [base, root] = [await readFile(before), await readFile(before)]
+  const [first] = await withExt4(before, fs => fs.extents('/folder 3/file'))
+  root.fill('y', first!.start, first!.start + 10)
+  const { changes } = await readChanges(await stackOf(base, root))
+  expect(changes.map(({ path }) => path)).toEqual(['/folder 3/file', '/folder 70/other name'])
+})
+
 /** What `find` and `sha256sum` tell of a mounted tree, by path. */
 const foundIn = async (at: string): Promise<Map<string, Record<string, string>>> => {
   const found = new Map<string, Record<string, string>>()
