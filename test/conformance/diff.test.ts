@@ -19,6 +19,7 @@ import {
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { memory } from '../../src/block/memory.js'
+import { LiveError } from '../../src/error.js'
 import { openReplayed } from '../../src/fs/ext4/journal/replayed.js'
 import { readChanges } from '../../src/liveos/changes/read.js'
 import { runDiff } from '../../src/ops/diff.js'
@@ -247,6 +248,28 @@ tools.it('where the kernel met errors link counts are not believed', async () =>
   root.fill('y', first!.start, first!.start + 10)
   const { changes } = await readChanges(await stackOf(base, root))
   expect(changes.map(({ path }) => path)).toEqual(['/folder 3/file', '/folder 70/other name'])
+})
+
+tools.it('what can not be read of a file that had a hole in the base is told with its path', async () => {
+  const tree = await path('hole')
+  await mkdir(join(tree, 'folder'), { recursive: true })
+  await writeFile(join(tree, 'folder', 'full'), Buffer.alloc(40_960, 'x'))
+  const after = await makeExt4(await path('hole after'), 8, ['-t', 'ext4', '-b', '4096'], tree)
+  const before = await path('hole before')
+  await copyFile(after, before)
+  await debugfs(before, ['punch "folder/full" 2 5'], true)
+  const [base, root] = [await readFile(before), await readFile(after)]
+  const [run] = await withExt4(after, fs => fs.extents('/folder/full'))
+  const [from, to] = [run!.start + 3 * 4096, run!.start + 4 * 4096]
+  const stack = await stackOf(base, root)
+  const seen = stack.root
+  const read = async (offset: number, length: number): Promise<Uint8Array> => {
+    if (offset < to && offset + length > from) throw new LiveError('IO', 'a bad place', {})
+    return seen.read(offset, length)
+  }
+  const failing = { name: seen.name, size: seen.size, read, close: async () => {} }
+  const { findings } = await readChanges({ ...stack, root: failing } as typeof stack)
+  expect(findings).toMatchObject([{ code: 'DIFF_UNREADABLE', where: '/folder/full' }])
 })
 
 /** What `find` and `sha256sum` tell of a mounted tree, by path. */

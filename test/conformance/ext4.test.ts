@@ -76,7 +76,7 @@ describeWithTools('filesystems of mke2fs', () => {
       await withExt4(file, async fs => {
         for (const { start, length } of await collect(fs.freeRuns()))
           for (let at = start; at < start + length; at += blockSize) ours.add(at / blockSize)
-        for (const inode of (await collect(fs.sweepInodes())).flat())
+        for (const inode of (await collect(fs.sweepInodes())).flatMap(inodes => [...inodes]))
           for (const { start, length } of await fs.ownedRuns(inode))
             for (let at = start; at < start + length; at += blockSize) owners.set(at / blockSize, inode.ino)
         for await (const { start, length } of fs.metadataRuns())

@@ -3,14 +3,17 @@ import { appendFile, copyFile, cp, mkdir, readdir, readFile, rm, statfs, writeFi
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { unpackSample } from '../../scripts/sample.mjs'
+import { byteRuns } from '../../src/block/byte-runs.js'
 import type { Device } from '../../src/block/device.js'
 import { memory } from '../../src/block/memory.js'
 import { openReplayed } from '../../src/fs/ext4/journal/replayed.js'
+import { openExt4 } from '../../src/fs/ext4/reader.js'
 import { openVolume } from '../../src/fs/ext4/volume.js'
 import { openDirectory } from '../../src/host/directory.js'
 import { openStack } from '../../src/liveos/stack.js'
 import { findTarget } from '../../src/liveos/target.js'
 import { attribute } from '../../src/liveos/usage/attribute.js'
+import { passingDirectories } from '../../src/liveos/usage/passing.js'
 import { cutPieces } from '../../src/liveos/usage/pieces.js'
 import { readFreeSpace } from '../../src/liveos/usage/space.js'
 import { type OverlaidStack, readOverlayUsage } from '../../src/liveos/usage/usage.js'
@@ -331,5 +334,43 @@ rpm.describe('packages of rpm', () => {
         { name: null, bytes: 1, identicalBytes: 0, fileCount: 1 },
       ])
     else expect(findings).toMatchObject([{ code: 'PACKAGES_UNTOLD', message: expect.stringContaining('Node 22.5') }])
+  })
+})
+
+const made = needTools('mke2fs', 'debugfs')
+made.describe('directories that are read on the way', () => {
+  /** What is read on the way over the whole base. */
+  const passed = async (base: Uint8Array, root: Uint8Array, names: readonly string[]) => {
+    const stack = await overlaidStack(memory(base, 'base'), storeOf(changesBetween(base, root, 1024), 2))
+    const volume = await openVolume(await openReplayed(stack.root))
+    const { store } = stack.overlay
+    const found = await attribute(volume, cutPieces(store.exceptions, store.chunkSize, volume.superblock.blockSize))
+    const fs = await openExt4(await openReplayed(stack.root))
+    const inodes = await Promise.all(names.map(async name => (await fs.lookup(name)).ino))
+    const passing = passingDirectories(volume, found, new Set(inodes), byteRuns([]))
+    await passing.pass(0, base)
+    return async (name: string) => passing.listing((await fs.lookup(name)).ino)
+  }
+  const OPTIONS = ['-t', 'ext4', '-b', '1024', '-O', '^filetype,^metadata_csum', '-N', '4000']
+
+  made.it('a kind that the directory does not tell is the one that the overlay has', async () => {
+    const file = await makeExt4(await path('kinds'), 4, OPTIONS)
+    await debugfs(file, ['mkdir /D', 'mkdir /D/x', 'cd /D/x', 'mkdir y'], true)
+    const root = await readFile(file)
+    await debugfs(file, ['set_inode_field /D/x mode 0100644'], true)
+    const listing = await passed(await readFile(file), root, ['/D/x', '/D/x/y'])
+    expect((await listing('/D'))?.entries).toMatchObject([{ name: 'x', kind: 'directory' }])
+  })
+
+  made.it('no more names are kept than can be', async () => {
+    for (const count of [500, 1500]) {
+      const file = await makeExt4(await path(`names ${count}`), 8, OPTIONS)
+      const links = Array.from({ length: count }, (_, n) => `ln /file /many/${n}`)
+      await writeFile(await path('content'), 'content')
+      await debugfs(file, ['mkdir /many', `write ${await path('content')} file`, ...links], true)
+      const root = await readFile(file)
+      const listing = await (await passed(root, root, ['/file']))('/many')
+      expect(listing?.entries.length).toBe(count === 500 ? 500 : undefined)
+    }
   })
 })

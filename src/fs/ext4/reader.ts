@@ -45,7 +45,7 @@ export interface Ext4 extends MappedFileSystem, XattrFileSystem {
   target(inode: Ext4Inode): Promise<string>
   xattrsOf(inode: Ext4Inode): Promise<readonly Xattr[]>
   /** every inode in use, in the order of the tables */
-  sweepInodes(options?: SweepOptions): AsyncIterable<readonly Ext4Inode[]>
+  sweepInodes(options?: SweepOptions): AsyncIterable<Iterable<Ext4Inode>>
   /** the blocks of an inode, with those of its map and of its attributes */
   ownedRuns(inode: Ext4Inode | number): Promise<readonly OwnedRun[]>
   /** what belongs to no file of the tree */

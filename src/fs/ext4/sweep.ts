@@ -57,30 +57,31 @@ async function* usedPieces(volume: Volume): AsyncGenerator<Piece, void> {
   }
 }
 
-const inodesIn = (
+/** Inodes as they are asked for: errors come in their order, between what the caller does with them. */
+function* inodesIn(
   volume: Volume,
   { ino: first, count, at, isUsed }: Piece,
   bytes: Uint8Array,
   onCorrupt: SweepOptions['onCorrupt'],
-): readonly Ext4Inode[] => {
+): Iterable<Ext4Inode> {
   const { inodeSize } = volume.superblock
-  const inodes: Ext4Inode[] = []
   for (let n = 0; n < count; n++) {
     if (!isUsed(n)) continue
     const skip = n * inodeSize
+    let inode: Ext4Inode
     try {
-      const inode = parseInode(volume, first + n, bytes.subarray(skip, skip + inodeSize), at + skip)
-      if (inode.kind !== undefined || inode.linkCount > 0 || !isZero(inode.i_block)) inodes.push(inode)
+      inode = parseInode(volume, first + n, bytes.subarray(skip, skip + inodeSize), at + skip)
     } catch (error) {
       if (!onCorrupt || !isLiveError(error)) throw error
       onCorrupt(error, first + n)
+      continue
     }
+    if (inode.kind !== undefined || inode.linkCount > 0 || !isZero(inode.i_block)) yield inode
   }
-  return inodes
 }
 
 /**
- * All inodes in use, in the order of their tables, those of a large piece together; each that is kept keeps its piece. Those
+ * All inodes in use, in the order of their tables, those of a large piece together, each row to be gone over once; an inode that is kept keeps its piece. Those
  * of the system are among them, except where nothing was ever written to them. One piece is read ahead.
  *
  * @throws CORRUPT, IO
@@ -88,9 +89,9 @@ const inodesIn = (
 export async function* sweepInodes(
   volume: Volume,
   { onCorrupt }: SweepOptions = {},
-): AsyncIterable<readonly Ext4Inode[]> {
+): AsyncIterable<Iterable<Ext4Inode>> {
   const pieces = usedPieces(volume)[Symbol.asyncIterator]()
-  const next = async (): Promise<(() => Promise<readonly Ext4Inode[]>) | undefined> => {
+  const next = async (): Promise<(() => Promise<Iterable<Ext4Inode>>) | undefined> => {
     try {
       const { value: piece, done } = await pieces.next()
       if (done) return undefined

@@ -10,7 +10,7 @@ import { runsOf } from '../../fs/ext4/file.js'
 import { inlineBytes } from '../../fs/ext4/inline.js'
 import { type Ext4Inode, INODE_FLAG } from '../../fs/ext4/inode.js'
 import type { Run } from '../../fs/filesystem.js'
-import { type Side, stopIfAborted } from './side.js'
+import { MAX_FINDINGS, type Side, stopIfAborted } from './side.js'
 import type { Sweeping } from './sweep.js'
 import { isSame } from './tree.js'
 import { type Window, windows } from './windows.js'
@@ -36,11 +36,11 @@ export interface Stretch {
 }
 
 interface Job extends Compared {
-  /** undefined where it was not known yet */
-  readonly path: string | undefined
+  /** undefined as long as it is not known */
+  path: string | undefined
   /** one difference is enough: all that is there now counts as changed */
   readonly whole: number | undefined
-  /** what could not be read, to be told with its path */
+  /** what could not be read before its path was known, to be told with that */
   readonly errors: LiveError[]
 }
 
@@ -126,6 +126,8 @@ export const contentComparison = ({ base, root, touched, told, signal }: Sweepin
   let planned: Stretch[] = []
   const same = new Map<number, Job>()
   const spare = openSpare()
+  /** errors that wait for a path */
+  let untold = 0
   // No block is in two files, so that all files of both sides have at most twice the device; hard links that became files of
   // their own are compared with the old one each, and sharing blocks is a feature of its own.
   const shares = (root.volume.superblock.roCompat & RO_COMPAT.shared_blocks) !== 0
@@ -219,8 +221,9 @@ export const contentComparison = ({ base, root, touched, told, signal }: Sweepin
       compare(stretch, old, is)
     } catch (error) {
       if (!isLiveError(error) || error.code === 'CANCELLED') throw error
-      if (file.path === undefined) file.errors.push(error)
-      else told.tell(error, file.path)
+      if (file.path !== undefined) told.tell(error, file.path)
+      else if (untold++ < MAX_FINDINGS) file.errors.push(error)
+      else told.tell(error, `a file of ${root.name}`)
     } finally {
       spare.give(memory)
     }
@@ -270,6 +273,8 @@ export const contentComparison = ({ base, root, touched, told, signal }: Sweepin
       const known = before.ino === after.ino ? same.get(after.ino) : undefined
       if (known) {
         for (const error of known.errors) told.tell(error, path)
+        // What is still to be compared tells by itself.
+        known.path ??= path
         return known
       }
       const file = newJob(path, before.ino === after.ino ? undefined : await dataBytes(root, after))

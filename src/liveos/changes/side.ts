@@ -9,7 +9,7 @@ import { openVolume, type Volume } from '../../fs/ext4/volume.js'
 import { printableName } from '../../fs/name.js'
 
 /** Findings that are told one by one; a damaged medium may have millions. */
-const MAX_FINDINGS = 1000
+export const MAX_FINDINGS = 1000
 
 /** What can't be read, once for each place. */
 export interface Told {

@@ -16,15 +16,18 @@ export interface Attributed {
   readonly kinds: ReadonlyMap<number, FileKind | undefined>
   /** numbers of all directories, whether they own a piece or not */
   readonly directories: readonly number[]
-  /** bytes of each directory's inode */
-  readonly inodes: InodeShelf
-  /** directories that lie in one piece, in which the overlay has nothing: where, the end exclusive */
+  /** directories that lie in one piece, in which the overlay has nothing: where, the end exclusive; of very many only some */
   readonly untouched: readonly { readonly ino: number; readonly start: number; readonly end: number }[]
+  /** bytes of the inodes of `untouched` */
+  readonly inodes: InodeShelf
   /** what could not be read; pieces that it would have told of are `unknown` */
   readonly errors: readonly LiveError[]
   /** inodes passed over because they are broken */
   readonly brokenInodes: number
 }
+
+/** Bytes of inodes that are kept at most. */
+const MOST_KEPT = 32 << 20
 
 const ROLE_OF: Readonly<Record<MetadataRole, Role>> = {
   boot: 'superblocks',
@@ -124,8 +127,8 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
   const meter = metered(volume)
   await trying(async () => {
     for await (const table of sweepInodes(volume, { onCorrupt: broken })) {
-      if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
       for (const inode of table) {
+        if (signal?.aborted) throw new LiveError('CANCELLED', 'stopped while inodes were being read', {}, signal.reason)
         const { ino, kind, linkCount, flags } = inode
         // The first inodes are the filesystem's own, and so are files that the superblock names: metadataRuns told of them.
         if ((ino < sb.firstInode && ino !== ROOT_INODE) || own.has(ino)) continue
@@ -144,10 +147,11 @@ export const attribute = async (volume: Volume, pieces: Pieces, signal?: AbortSi
           if (claimed > 0 && named) kinds.set(ino, kind)
         }
         if (kind !== 'directory' || !named) continue
-        inodes.put(ino, inode.bytes)
         const [run] = runs
-        if (runs.length === 1 && run!.role === 'data' && !pieces.touches(run!.start, run!.length))
-          untouched.push({ ino, start: run!.start, end: run!.start + run!.length })
+        if (runs.length !== 1 || run!.role !== 'data' || pieces.touches(run!.start, run!.length)) continue
+        if (untouched.length * sb.inodeSize >= MOST_KEPT) continue
+        inodes.put(ino, inode.bytes)
+        untouched.push({ ino, start: run!.start, end: run!.start + run!.length })
       }
     }
   })

@@ -17,6 +17,10 @@ export interface PassingDirectories {
   listing(ino: number): Listing | undefined
 }
 
+/** names that a file may have, on average; and some more */
+const NAMES_EACH = 4
+const SOME_NAMES = 1024
+
 /**
  * Reads directories on the way: of a compressed base each block is expanded once, and not for its names again. Only of groups
  * that have an inode that is wanted, as files are mostly made in the group of their directory.
@@ -26,7 +30,7 @@ export interface PassingDirectories {
  */
 export const passingDirectories = (
   volume: Volume,
-  { untouched, inodes }: Pick<Attributed, 'untouched' | 'inodes'>,
+  { directories, untouched, inodes }: Pick<Attributed, 'directories' | 'untouched' | 'inodes'>,
   wanted: ReadonlySet<number>,
   replaced: ByteRuns,
 ): PassingDirectories => {
@@ -37,6 +41,8 @@ export const passingDirectories = (
     .filter(({ ino, start, end }) => groups.has(groupOf(ino)) && !replaced.touches(start, end))
     .sort((a, b) => a.start - b.start)
   const listings = new Map<number, Listing>()
+  // No directory has two names: where more come than can be, the rest is looked for as it is needed.
+  let room = directories.length + wanted.size * NAMES_EACH + SOME_NAMES
 
   const firstFrom = (start: number): number => {
     let [low, high] = [0, places.length]
@@ -50,24 +56,26 @@ export const passingDirectories = (
   return {
     async pass(start, bytes) {
       const end = start + bytes.length
-      const piece: Device = {
-        name: volume.device.name,
-        size: volume.device.size,
-        read: async (offset, length) =>
-          offset >= start && offset + length <= end
-            ? bytes.subarray(offset - start, offset - start + length)
-            : volume.cached.read(offset, length),
-        close: async () => {},
-      }
-      for (let n = firstFrom(start); n < places.length && places[n]!.start < end; n++) {
+      for (let n = firstFrom(start); room > 0 && n < places.length && places[n]!.start < end; n++) {
         const place = places[n]!
         const { ino } = place
         if (place.end > end || listings.has(ino)) continue
+        const piece: Device = {
+          name: volume.device.name,
+          size: volume.device.size,
+          // Only of the directory is it known that nothing touched it.
+          read: async (offset, length) =>
+            offset >= place.start && offset + length <= place.end
+              ? bytes.subarray(offset - start, offset - start + length)
+              : volume.cached.read(offset, length),
+          close: async () => {},
+        }
         try {
           const inode = parseInode(volume, ino, inodes.get(ino)!, 0)
           const { entries, parent } = await readListing({ ...volume, cached: piece }, inode)
           const kept = entries.filter(entry => entry.kind === 'directory' || wanted.has(entry.inode))
-          listings.set(ino, { entries: kept, parent })
+          room -= kept.length
+          if (room >= 0) listings.set(ino, { entries: kept, parent })
         } catch (error) {
           // It is told when its names are looked for.
           if (!isLiveError(error)) throw error

@@ -106,7 +106,7 @@ describe('what mke2fs and debugfs made', () => {
         for (let block = start / 1024; block < (start + length) / 1024; block++) marks[block]!++
       }
       for await (const { start, length } of fs.metadataRuns()) mark(start, length)
-      for (const inode of (await collect(fs.sweepInodes())).flat())
+      for (const inode of (await collect(fs.sweepInodes())).flatMap(inodes => [...inodes]))
         for (const { start, length, role } of await fs.ownedRuns(inode))
           if (role !== 'xattr' || !shared.has(start)) {
             mark(start, length)
@@ -142,7 +142,7 @@ const metadataBytes = async (bytes: Uint8Array): Promise<number[]> => {
   for await (const { start, length, role } of fs.metadataRuns()) {
     if (role !== 'inode table' && role !== 'boot') add(start, Math.min(length, 1024))
   }
-  for (const inode of (await collect(fs.sweepInodes())).flat()) {
+  for (const inode of (await collect(fs.sweepInodes())).flatMap(inodes => [...inodes])) {
     add(inode.offset, fs.superblock.inodeSize)
     for (const { start, length, role } of await fs.ownedRuns(inode))
       if (role !== 'data' || inode.kind === 'directory') add(start, length)
@@ -177,7 +177,9 @@ describe('broken bits', () => {
       (await fs.ownedRuns(await fs.lookup(path))).find(run => run.role === role)!.start
     const metadata = await collect(fs.metadataRuns())
     const start = (role: string): number => metadata.find(run => run.role === role)!.start
-    const value = (await collect(fs.sweepInodes())).flat().find(inode => inode.flags & 0x200000)!
+    const value = (await collect(fs.sweepInodes()))
+      .flatMap(inodes => [...inodes])
+      .find(inode => inode.flags & 0x200000)!
     const places: readonly (readonly [string, number])[] = [
       ['s_checksum', start('superblock') + 0x90],
       ['bg_checksum', start('group descriptors') + 20],
