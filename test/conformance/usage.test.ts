@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto'
-import { appendFile, copyFile, cp, mkdir, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
+import { appendFile, copyFile, cp, link, mkdir, readdir, readFile, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { unpackSample } from '../../scripts/sample.mjs'
@@ -364,10 +364,11 @@ made.describe('directories that are read on the way', () => {
 
   made.it('no more names are kept than can be', async () => {
     for (const count of [500, 1500]) {
-      const file = await makeExt4(await path(`names ${count}`), 8, OPTIONS)
-      const links = Array.from({ length: count }, (_, n) => `ln /file /many/${n}`)
-      await writeFile(await path('content'), 'content')
-      await debugfs(file, ['mkdir /many', `write ${await path('content')} file`, ...links], true)
+      const tree = await path(`names of ${count}`)
+      await mkdir(join(tree, 'many'), { recursive: true })
+      await writeFile(join(tree, 'file'), 'file')
+      for (let n = 0; n < count; n++) await link(join(tree, 'file'), join(tree, 'many', `${n}`))
+      const file = await makeExt4(await path(`names ${count}`), 8, OPTIONS, tree)
       const root = await readFile(file)
       const listing = await (await passed(root, root, ['/file']))('/many')
       expect(listing?.entries.length).toBe(count === 500 ? 500 : undefined)
