@@ -61,6 +61,8 @@ const edit = async (at: string, dice: Random, counter: number): Promise<void> =>
   const pick = (list: readonly string[]): string => list[dice.below(list.length)]!
   const fresh = join(pick(directories), `new ${counter}`)
   const isFile = async (path: string): Promise<boolean> => (await lstat(path)).isFile()
+  // now and then a directory is removed that all of them were in
+  if (files.length === 0) return writeFile(fresh, dice.bytes(5000))
   const file = pick(files)
   const kind = dice.below(28)
   // Parts of files are rewritten more often than anything else.
