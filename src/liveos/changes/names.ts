@@ -1,5 +1,6 @@
 import type { Device } from '../../block/device.js'
 import { parallel } from '../../block/parallel.js'
+import { lowerBound } from '../../bytes/lower-bound.js'
 import { isLiveError } from '../../error.js'
 import { type Listing, ROOT_INODE } from '../../fs/ext4/listing.js'
 import type { Entry } from '../../fs/filesystem.js'
@@ -41,17 +42,6 @@ interface Directory {
 /** One name looked for among so many directories is few; so many of them are near an inode. */
 const FEW = 32
 const NEAR = 8
-
-/** Index of the first number above another one, in a row that ascends. */
-const firstAbove = (row: Float64Array, number: number): number => {
-  let [low, high] = [0, row.length]
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (row[middle]! > number) high = middle
-    else low = middle + 1
-  }
-  return low
-}
 
 /** Which of the directories that are the same in both are worth reading. */
 const openSearch = ({ candidates, links, shared }: Swept, sides: readonly Side[]) => {
@@ -120,7 +110,7 @@ const openSearch = ({ candidates, links, shared }: Swept, sides: readonly Side[]
       const near = new Set(inos.filter(ino => needed.has(ino)))
       if (missing.size * FEW > inos.length) return [...new Set([...near, ...inGroups()])]
       for (const file of missing.keys()) {
-        const at = firstAbove(inos, file)
+        const at = lowerBound(inos.length, n => inos[n]! <= file)
         for (const ino of inos.subarray(Math.max(0, at - NEAR), at + 1)) near.add(ino)
       }
       return [...near]

@@ -1,5 +1,6 @@
 import type { ByteRuns } from '../../block/byte-runs.js'
 import type { Device } from '../../block/device.js'
+import { lowerBound } from '../../bytes/lower-bound.js'
 import { isLiveError } from '../../error.js'
 import { parseInode } from '../../fs/ext4/inode.js'
 import { type Listing, readListing } from '../../fs/ext4/listing.js'
@@ -44,19 +45,14 @@ export const passingDirectories = (
   // No directory has two names: where more come than can be, the rest is looked for as it is needed.
   let room = directories.length + wanted.size * NAMES_EACH + SOME_NAMES
 
-  const firstFrom = (start: number): number => {
-    let [low, high] = [0, places.length]
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (places[middle]!.start < start) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
   return {
     async pass(start, bytes) {
       const end = start + bytes.length
-      for (let n = firstFrom(start); room > 0 && n < places.length && places[n]!.start < end; n++) {
+      for (
+        let n = lowerBound(places.length, at => places[at]!.start < start);
+        room > 0 && n < places.length && places[n]!.start < end;
+        n++
+      ) {
         const place = places[n]!
         const { ino } = place
         if (place.end > end || listings.has(ino)) continue
